@@ -1,0 +1,22 @@
+"""The parts that contracts share."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+class Contract(BaseModel):
+    """A message: unknown fields are refused, and what was validated does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _is_one_line(text: str) -> str:
+    # In a mail header a line break begins another header (RFC 5322, section 2.2).
+    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+        raise ValueError("must not contain a line break or another control character")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_is_one_line)]
+ShortLine = Annotated[Line, Field(min_length=1, max_length=200)]

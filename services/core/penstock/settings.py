@@ -1,0 +1,135 @@
+"""Every setting of every service, read from the environment as `PENSTOCK_<NAME>`.
+
+A service reads what it uses and ignores the rest, so one environment can serve them all.
+"""
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "PENSTOCK_"
+
+
+def _is_redis_url(url: str) -> str:
+    if urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
+        raise ValueError("must begin with redis://, rediss:// or unix://")
+    return url
+
+
+def _is_http_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an http:// or https:// address")
+    return url.rstrip("/")
+
+
+RedisUrl = Annotated[str, AfterValidator(_is_redis_url)]
+HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
+
+
+def with_password(url: str, password: SecretStr | None) -> str:
+    """Return `url` with `password` in it, quoted, so that any character may stand in a password."""
+    if password is None or not password.get_secret_value():
+        return url
+    parts = urlsplit(url)
+    user = parts.username or ""
+    host = parts.netloc.rpartition("@")[2]
+    netloc = f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"
+    return urlunsplit(parts._replace(netloc=netloc))
+
+
+def without_password(url: str) -> str:
+    """Return `url` fit for a log line: the same without user and password."""
+    parts = urlsplit(url)
+    user, at, _ = parts.netloc.rpartition("@")
+    return url.replace(user + at, "", 1) if at else url
+
+
+class Settings(BaseSettings):
+    """The settings. Times are in seconds, sizes in bytes, unless the name says otherwise."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
+
+    # Redis has three roles; in production each is a server of its own.
+    broker_url: RedisUrl = "redis://127.0.0.1:6379/0"
+    results_url: RedisUrl = "redis://127.0.0.1:6379/1"
+    cache_url: RedisUrl = "redis://127.0.0.1:6379/2"
+    redis_password: SecretStr | None = None
+
+    database_url: str = "sqlite:///var/penstock.db"
+    database_password: SecretStr | None = None
+
+    # Where uploads and outcomes are kept: one folder that web and workers share.
+    files: Path = Path("var/files")
+    files_ttl: Annotated[int, Field(ge=60)] = 7 * 86400
+    records_ttl: Annotated[int, Field(ge=60)] = 7 * 86400
+
+    # At start, how long to go on trying a Redis or a database that does not answer.
+    wait: Annotated[float, Field(ge=0)] = 0
+    # Multiplies every retry delay: 1 in production, nearly 0 in a demo or a test.
+    retry_scale: Annotated[float, Field(ge=0)] = 1
+
+    web_bind: str = "127.0.0.1:8000"
+    api_key: SecretStr | None = None
+    upload_max: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
+    image_max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
+
+    cache: Literal["redis", "simple", "memcached", "filesystem", "null"] = "redis"
+    cache_ttl: Annotated[int, Field(ge=1)] = 300
+    cache_memcached: str = "127.0.0.1:11211"
+    cache_folder: Path = Path("var/cache")
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: Annotated[int, Field(ge=1, le=65535)] = 1025
+    smtp_security: Literal["none", "starttls", "tls"] = "none"
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    smtp_timeout: Annotated[float, Field(gt=0)] = 20
+    mail_from: str = "Penstock <penstock@example.com>"
+
+    payment_url: HttpUrl = "http://127.0.0.1:8090"
+    payment_key: SecretStr | None = None
+    # Where notifications are posted; without it they go out as mail.
+    notification_url: HttpUrl | None = None
+    http_timeout: Annotated[float, Field(gt=0)] = 10
+
+    flower_bind: str = "127.0.0.1:5555"
+    flower_sign_in: SecretStr | None = None
+    # Where the scheduler and Flower keep what they must remember over a restart.
+    state: Path = Path("var/state")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+
+    def redis(self, role: Literal["broker", "results", "cache"]) -> str:
+        """Return the URL of the Redis server of `role`, with the password in it."""
+        url: str = getattr(self, f"{role}_url")
+        return with_password(url, self.redis_password)
+
+    def database(self) -> str:
+        """Return the database's SQLAlchemy URL, with the password in it."""
+        return with_password(self.database_url, self.database_password)
+
+
+@cache
+def get_settings() -> Settings:
+    """Return the settings of this process; ends it with exit code 2 where one is malformed."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        problems = (
+            f"{PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        )
+        stop("; ".join(problems))
+
+
+def stop(reason: str) -> NoReturn:
+    """End the process with exit code 2 and one line that says why."""
+    print(f"penstock: {reason}", file=sys.stderr, flush=True)
+    sys.exit(2)
