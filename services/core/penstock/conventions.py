@@ -1,5 +1,6 @@
 """What Penstock makes of a Celery app. The numbers come from the catalogue and the settings."""
 
+import traceback
 from importlib import import_module
 from typing import Any, cast
 
@@ -65,7 +66,7 @@ def apply(app: Celery, settings: Settings) -> None:
                 "schedule": job.every,
                 "kwargs": {"job": {}},
                 # What was not done by the time of the next run need not be done twice then.
-                "options": {"expires": job.every},
+                "options": {"expires": job.every, "ignore_result": True},
             }
             for job in catalogue.BY_JOB.values()
             if job.every
@@ -89,7 +90,7 @@ def apply(app: Celery, settings: Settings) -> None:
             reach.require_database(settings)
         conf.worker_concurrency = max(queue.concurrency for queue in queues)
         for queue in queues:
-            import_module(f"{queue.package}.tasks")
+            _import_handlers(queue)
         # A worker without --queues would otherwise listen where it has no handlers.
         app.amqp.queues.select([queue.name for queue in queues])
 
@@ -98,6 +99,15 @@ def apply(app: Celery, settings: Settings) -> None:
         reach.require_redis(settings, "broker")
 
     states.connect()
+
+
+def _import_handlers(queue: catalogue.Queue) -> None:
+    try:
+        import_module(f"{queue.package}.tasks")
+    except Exception as error:
+        # Celery logs what a signal's receiver raises and starts anyway, here without its handlers.
+        traceback.print_exc()
+        stop(f"the handlers of the queue {queue.name} cannot be imported: {error}")
 
 
 def _queues_of(names: str | list[str] | None) -> list[catalogue.Queue]:

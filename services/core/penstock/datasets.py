@@ -81,21 +81,23 @@ class Filter:
     value: Value
 
 
+def no_such_column(dataset: str, column: str) -> str:
+    """Return the sentence that says so, with the columns there are."""
+    return f"{dataset} has no column {column!r}; it has {', '.join(COLUMNS[dataset])}"
+
+
 def parse_filter(dataset: str, text: str) -> Filter:
     """Read `column operator value`; ValueError says what is wrong and what is allowed."""
-    columns = COLUMNS[dataset]
     match = _FILTER.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"filters: {text!r} is not `column operator value` with one of {' '.join(OPERATORS)}"
+            f"{text!r} is not `column operator value` with one of {' '.join(OPERATORS)}"
         )
     column, operator, value = match.groups()
-    if column not in columns:
-        raise ValueError(
-            f"filters: {dataset} has no column {column!r}, it has {', '.join(columns)}"
-        )
-    wanted, convert = columns[column]
+    if column not in COLUMNS[dataset]:
+        raise ValueError(no_such_column(dataset, column))
+    wanted, convert = COLUMNS[dataset][column]
     try:
         return Filter(column, operator, convert(value))
     except ValueError:
-        raise ValueError(f"filters: {column} wants {wanted}, not {value!r}") from None
+        raise ValueError(f"{column} wants {wanted}, not {value!r}") from None

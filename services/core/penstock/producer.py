@@ -38,6 +38,8 @@ def submit(app: Celery, records: Records, job: BaseModel, job_id: str | None = N
             kwargs={"job": job.model_dump(mode="json")},
             task_id=job_id,
             retry=False,
+            # Celery would subscribe to the result here, and wait for a result store that is down.
+            ignore_result=True,
         )
     except OperationalError as error:
         records.forget(job_id)

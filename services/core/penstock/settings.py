@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, NameEmail, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "PENSTOCK_"
@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
     smtp_timeout: Annotated[float, Field(gt=0)] = 20
-    mail_from: str = "Penstock <penstock@example.com>"
+    mail_from: NameEmail = NameEmail("Penstock", "penstock@example.com")
 
     payment_url: HttpUrl = "http://127.0.0.1:8090"
     payment_key: SecretStr | None = None

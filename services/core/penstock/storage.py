@@ -43,6 +43,16 @@ class Files:
                 Path(stream.name).unlink(missing_ok=True)
                 raise
 
+    @contextmanager
+    def uploading(self, job_id: str) -> Iterator[str]:
+        """Yield the folder for what a job works on; it goes again if the job is not accepted."""
+        folder = f"{job_id}-in"
+        try:
+            yield folder
+        except BaseException:
+            shutil.rmtree(self.path(folder), ignore_errors=True)
+            raise
+
     def describe(self, key: str, content_type: str) -> StoredFile:
         """Return what a message or a result says of the file at `key`."""
         return StoredFile(

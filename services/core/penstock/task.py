@@ -25,6 +25,12 @@ class JobTask(Task):  # type: ignore[type-arg]
     backoff: Backoff = Backoff(retries=3, first=60)
     _noted_at: float = 0
 
+    @property
+    def job_id(self) -> str:
+        """The id under which the running job was accepted; the same on every attempt."""
+        assert self.request.id is not None
+        return self.request.id
+
     def retry(self, *args: Any, **options: Any) -> NoReturn:
         """As Celery's, but without `countdown` or `eta` the delay is the catalogue's."""
         if options.get("countdown") is None and options.get("eta") is None:
@@ -39,5 +45,4 @@ class JobTask(Task):  # type: ignore[type-arg]
         now = monotonic()
         if done >= total or now - self._noted_at >= PROGRESS_INTERVAL:
             self._noted_at = now
-            assert self.request.id is not None
-            self.records.progress(self.request.id, done, total)
+            self.records.progress(self.job_id, done, total)

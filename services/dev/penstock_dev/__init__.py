@@ -1,0 +1,1 @@
+"""What a first look needs and production does not."""

@@ -1,0 +1,1 @@
+"""The scheduler service: work that comes by the clock."""

@@ -6,7 +6,7 @@ message again before it acts on it. They import nothing heavy, so that every ser
 
 from penstock.contracts.email import (
     TEMPLATES,
-    Attachment,
+    EmailContent,
     EmailSend,
     EmailSent,
     NotificationSend,
@@ -19,7 +19,7 @@ from penstock.contracts.report import ReportExport, ReportExported
 
 __all__ = [
     "TEMPLATES",
-    "Attachment",
+    "EmailContent",
     "EmailSend",
     "EmailSent",
     "FilesExpire",

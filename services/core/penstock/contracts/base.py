@@ -1,6 +1,7 @@
 """The parts that contracts share."""
 
 from typing import Annotated
+from unicodedata import category
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -12,8 +13,9 @@ class Contract(BaseModel):
 
 
 def _is_one_line(text: str) -> str:
-    # In a mail header a line break begins another header (RFC 5322, section 2.2).
-    if any(ord(character) < 32 or ord(character) == 127 for character in text):
+    # In a mail header a line break begins another header (RFC 5322, section 2.2); Unicode has more
+    # of them than ASCII: the categories are control, line separator and paragraph separator.
+    if any(category(character) in {"Cc", "Zl", "Zp"} for character in text):
         raise ValueError("must not contain a line break or another control character")
     return text
 

@@ -19,15 +19,9 @@ Recipients = Annotated[list[Address], Field(max_length=50)]
 Body = Annotated[str, StringConstraints(min_length=1, max_length=500_000)]
 
 
-class Attachment(StoredFile):
-    """A stored file that goes out with a mail under its `name`."""
-
-
-class EmailSend(Contract):
-    """Send one mail: a text, an HTML body or both, or a template with what it needs.
-
-    The answer to a retry or a redelivery is the same mail with the same Message-ID.
-    """
+class EmailContent(Contract):
+    """One mail but for its attachments: a text, an HTML body or both, or a template with what it
+    needs."""
 
     to: Annotated[Recipients, Field(min_length=1)]
     cc: Recipients = []
@@ -38,7 +32,6 @@ class EmailSend(Contract):
     html: Body | None = None
     template: Literal["notification", "receipt", "welcome"] | None = None
     context: dict[str, Annotated[str, Field(max_length=10_000)]] = {}
-    attachments: Annotated[list[Attachment], Field(max_length=20)] = []
 
     @model_validator(mode="after")
     def _has_one_body(self) -> Self:
@@ -57,6 +50,15 @@ class EmailSend(Contract):
                     + ", ".join(sorted(wanted))
                 )
         return self
+
+
+class EmailSend(EmailContent):
+    """Send one mail; each attachment goes out under its `name`.
+
+    A retry or a redelivery sends the same mail with the same Message-ID.
+    """
+
+    attachments: Annotated[list[StoredFile], Field(max_length=20)] = []
 
 
 class EmailSent(Contract):

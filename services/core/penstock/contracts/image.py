@@ -25,7 +25,8 @@ class Rendition(Contract):
     quality: Annotated[int, Field(ge=1, le=100)] = 80
 
 
-def _have_names_of_their_own(renditions: list[Rendition]) -> list[Rendition]:
+def have_names_of_their_own(renditions: list[Rendition]) -> list[Rendition]:
+    """Return the renditions; ValueError when two would be the same file."""
     names = [rendition.name for rendition in renditions]
     if len(set(names)) < len(names):
         raise ValueError("two renditions have the same name")
@@ -39,7 +40,7 @@ class ImageProcess(Contract):
     renditions: Annotated[
         list[Rendition],
         Field(min_length=1, max_length=10),
-        AfterValidator(_have_names_of_their_own),
+        AfterValidator(have_names_of_their_own),
     ]
 
 

@@ -1,9 +1,9 @@
 """The job of the payment queue."""
 
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from penstock.contracts.base import Contract, ShortLine
 
@@ -36,16 +36,17 @@ class PaymentProcess(Contract):
     """Charge an amount once, whatever happens on the way."""
 
     order: ShortLine
-    amount: Amount
     currency: Currency
+    amount: Amount
 
-    @model_validator(mode="after")
-    def _fits_the_currency(self) -> Self:
-        digits = CURRENCIES[self.currency]
-        exponent = self.amount.as_tuple().exponent
-        if isinstance(exponent, int) and -exponent > digits:
-            raise ValueError(f"amount: {self.currency} has {digits} digits after the point")
-        return self
+    @field_validator("amount")
+    @classmethod
+    def _fits_the_currency(cls, amount: Decimal, info: ValidationInfo) -> Decimal:
+        currency = info.data.get("currency")
+        exponent = amount.as_tuple().exponent
+        if currency and isinstance(exponent, int) and -exponent > CURRENCIES[currency]:
+            raise ValueError(f"{currency} has {CURRENCIES[currency]} digits after the point")
+        return amount
 
     @property
     def minor_units(self) -> int:

@@ -1,8 +1,8 @@
 """The job of the report queue."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from penstock import datasets
 from penstock.contracts.base import Contract
@@ -20,21 +20,30 @@ class ReportExport(Contract):
     columns: Annotated[list[str], Field(min_length=1)] | None = None
     filters: Annotated[list[str], Field(max_length=10)] = []
 
-    @model_validator(mode="after")
-    def _fits_the_dataset(self) -> Self:
-        if len(set(self.formats)) < len(self.formats):
-            raise ValueError("formats: the same format stands twice")
-        known = datasets.COLUMNS[self.dataset]
-        for column in self.columns or ():
-            if column not in known:
-                raise ValueError(
-                    f"columns: {self.dataset} has no column {column!r}, it has {', '.join(known)}"
-                )
-        if len(set(self.columns or ())) < len(self.columns or ()):
-            raise ValueError("columns: the same column stands twice")
-        for text in self.filters:
-            datasets.parse_filter(self.dataset, text)
-        return self
+    @field_validator("formats", "columns")
+    @classmethod
+    def _stand_once(cls, names: list[str] | None) -> list[str] | None:
+        if names and len(set(names)) < len(names):
+            raise ValueError("the same stands twice")
+        return names
+
+    @field_validator("columns")
+    @classmethod
+    def _are_columns(cls, columns: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        # Not there when it was wrong itself, which is then all there is to say.
+        if dataset := info.data.get("dataset"):
+            for column in columns or ():
+                if column not in datasets.COLUMNS[dataset]:
+                    raise ValueError(datasets.no_such_column(dataset, column))
+        return columns
+
+    @field_validator("filters")
+    @classmethod
+    def _are_filters(cls, filters: list[str], info: ValidationInfo) -> list[str]:
+        if dataset := info.data.get("dataset"):
+            for text in filters:
+                datasets.parse_filter(dataset, text)
+        return filters
 
 
 class ReportExported(Contract):

@@ -1,0 +1,162 @@
+"""The `penstock-dev` command, which ./task calls."""
+
+import shutil
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+import requests
+from rich.console import Console
+
+from penstock_dev import containers, env
+from penstock_dev.client import Api, MailDev, MailFolder, RequestFailedError
+from penstock_dev.embedded import ROOT, EmbeddedError, Running, embedded, stop
+
+VAR = ROOT / "var"
+# A tenth of the full data set: enough to see progress in a report, little enough for a first look.
+DEMO_SCALE = 0.1
+
+console = Console()
+
+
+@click.group()
+def main() -> None:
+    """Run the stack on this machine, embedded or in containers."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(reason: str, code: int = 1) -> None:
+    print(f"penstock: {reason}", file=sys.stderr)
+    sys.exit(code)
+
+
+@main.command()
+@click.option("--against", metavar="URL", help="Use the stack that runs there.")
+@click.option("--key", help="Its API key; by default the one in .env.")
+@click.option("--mail", metavar="URL", help="Its MailDev; by default as in .env.")
+@click.option("--provider", metavar="URL", help="Its payment provider; by default as in .env.")
+def demo(against: str | None, key: str | None, mail: str | None, provider: str | None) -> None:
+    """Do one of each job and show what came out."""
+    # Rich and Pillow are for the demo alone.
+    from penstock_dev.demo import Demo
+
+    folder = VAR / "demo"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        if against:
+            known = env.read(ROOT / ".env")
+            api = Api(against, key or known.get("PENSTOCK_API_KEY", ""))
+            mailbox = MailDev(mail or f"http://127.0.0.1:{known.get('PENSTOCK_MAIL_PORT', 1080)}")
+            provider = provider or f"http://127.0.0.1:{known.get('PENSTOCK_PROVIDER_PORT', 8090)}"
+            fine = Demo(api, mailbox, provider, folder, console).run()
+        else:
+            state = VAR / "embedded-demo"
+            shutil.rmtree(state, ignore_errors=True)
+            with embedded(state, scale=DEMO_SCALE, say=console.print) as stack:
+                it = stack.running
+                _show(it)
+                api = Api(it.web, it.key)
+                fine = Demo(api, MailFolder(Path(it.mail)), it.provider, folder, console).run()
+    except EmbeddedError as error:
+        _fail(str(error), 2)
+    except (RequestFailedError, requests.RequestException) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    console.print(f"outcomes: {folder.relative_to(ROOT)}/")
+    if not fine:
+        _fail("not everything was as it should be; see above")
+
+
+@main.command()
+@click.option("--embedded", "plain", is_flag=True, help="Do without containers in any case.")
+def up(plain: bool) -> None:
+    """Keep the stack running."""
+    if not plain and containers.engine_answers():
+        console.print("a Docker engine answers: starting the stack in containers")
+        _up_in_containers()
+        return
+    console.print("starting the stack embedded, without containers")
+    try:
+        with embedded(VAR / "embedded", scale=1, say=console.print) as stack:
+            _show(stack.running)
+            console.print("Ctrl-C or ./task down ends it")
+            stack.watch()
+    except EmbeddedError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        console.print("ended")
+
+
+def _up_in_containers() -> None:
+    target = ROOT / ".env"
+    if not target.exists():
+        env.write(ROOT / "deploy" / ".env.example", target)
+        console.print("wrote .env with new secrets")
+    if code := containers.up():
+        sys.exit(code)
+    known = env.read(target)
+    console.print(f"API     http://127.0.0.1:{known.get('PENSTOCK_WEB_PORT', 8000)}/api/articles")
+    console.print(f"Flower  http://127.0.0.1:{known.get('PENSTOCK_FLOWER_PORT', 5555)}/")
+    console.print(f"mail    http://127.0.0.1:{known.get('PENSTOCK_MAIL_PORT', 1080)}/")
+    console.print("the API key and Flower's password are in .env")
+
+
+def _show(it: Running) -> None:
+    console.print(f"API     {it.web}/api/articles  (Authorization: Bearer {it.key})")
+    console.print(f"Flower  {it.flower}/  (sign in as {it.flower_sign_in})")
+    console.print(f"mail    {it.mail}/")
+    console.print(f"ledger  {it.provider}/ledger")
+    console.print(f"logs    {it.folder}/logs/")
+
+
+@main.command()
+def down() -> None:
+    """End what `up` started."""
+    ended = stop(VAR / "embedded")
+    if ended:
+        console.print("the embedded stack has ended")
+    if containers.engine_answers() and containers.are_up():
+        ended = True
+        if code := containers.down():
+            sys.exit(code)
+    if not ended:
+        console.print("nothing was running")
+
+
+@main.command("env")
+def write_env() -> None:
+    """Write .env with random secrets; leaves one that exists alone."""
+    try:
+        env.write(ROOT / "deploy" / ".env.example", ROOT / ".env")
+    except FileExistsError:
+        _fail(".env exists already and was left alone: remove it to get new secrets", 2)
+    console.print("wrote .env with new secrets")
+
+
+@main.command()
+@click.option("--bind", envvar="PENSTOCK_MAIL_BIND", default="127.0.0.1:1025")
+@click.option("--folder", envvar="PENSTOCK_MAIL_FOLDER", default="var/mail", type=Path)
+def mail(bind: str, folder: Path) -> None:
+    """Catch mail and keep it as files."""
+    from penstock_dev.mail_catcher import serve
+
+    host, _, port = bind.rpartition(":")
+    serve(host, int(port), folder)
+
+
+@main.command()
+@click.option("--bind", envvar="PENSTOCK_PROVIDER_BIND", default="127.0.0.1:8090")
+@click.option("--ledger", envvar="PENSTOCK_PROVIDER_LEDGER", default="var/ledger.jsonl", type=Path)
+def provider(bind: str, ledger: Path) -> None:
+    """Be the payment provider."""
+    from penstock_dev.provider import serve
+
+    host, _, port = bind.rpartition(":")
+    serve(host, int(port), ledger)

@@ -1,0 +1,37 @@
+"""Flower with this project's settings: `penstock-flower`."""
+
+from penstock import reach
+from penstock.app import app
+from penstock.settings import get_settings, stop
+
+# Milliseconds between two saves; Flower by itself saves only when it is stopped in good order.
+SAVE_INTERVAL = 60_000
+# Seconds after which a worker that is gone leaves the page; containers come and go.
+PURGE_AFTER = 600
+
+
+def main() -> None:
+    """Serve Flower; ends the process with exit code 2 when no sign-in is set."""
+    settings = get_settings()
+    sign_in = settings.flower_sign_in.get_secret_value() if settings.flower_sign_in else ""
+    user, _, password = sign_in.partition(":")
+    if not user or not password:
+        stop(
+            "PENSTOCK_FLOWER_SIGN_IN is not set: set it to user:password,"
+            " since Flower shows what jobs carry and can stop workers"
+        )
+    reach.require_redis(settings, "broker")
+    settings.state.mkdir(parents=True, exist_ok=True)
+    address, _, port = settings.flower_bind.rpartition(":")
+    app.start(
+        [
+            "flower",
+            f"--address={address}",
+            f"--port={port}",
+            f"--basic_auth={sign_in}",
+            "--persistent=True",
+            f"--db={settings.state / 'flower.db'}",
+            f"--state_save_interval={SAVE_INTERVAL}",
+            f"--purge_offline_workers={PURGE_AFTER}",
+        ]
+    )

@@ -1,0 +1,39 @@
+"""Gunicorn's configuration: `gunicorn --config python:penstock_web.gunicorn_conf`."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from penstock import log
+from penstock.reach import require_database, require_redis
+from penstock.settings import get_settings
+
+settings = get_settings()
+
+bind = settings.web_bind
+worker_class = "gthread"
+workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
+threads = 8
+# Longer than a load balancer keeps an idle connection, or it would send into a closed one.
+keepalive = 75
+timeout = 60
+graceful_timeout = 25
+max_requests = 10_000
+max_requests_jitter = 1_000
+# The heartbeat of a Gunicorn worker is a file; on a disk a full write queue would kill the worker.
+worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
+control_socket_disable = True
+accesslog = "-"
+
+
+def on_starting(server: Any) -> None:
+    """Begin only when what a request needs answers."""
+    log.configure(settings)
+    require_database(settings)
+    require_redis(settings, "broker")
+    require_redis(settings, "results")
+
+
+def post_worker_init(worker: Any) -> None:
+    """Give the application's own lines the same form."""
+    log.configure(settings)

@@ -1,0 +1,128 @@
+"""Errors as problem details, the JSON of RFC 9457: a title, what was wrong, and where."""
+
+import json
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import structlog
+from flask import Flask, Response
+from pydantic import BaseModel, ValidationError
+from redis import RedisError
+from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from penstock.producer import BrokerUnavailableError
+
+logger = structlog.get_logger(__name__)
+
+# Seconds after which a client may try again when a server behind this one is down.
+RETRY_AFTER = 5
+
+
+class Invalid(Exception):  # noqa: N818 - reads as what the request is
+    """The request cannot be accepted; `errors` are pairs of a field and what it wants."""
+
+    def __init__(self, *errors: tuple[str, str]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+class Unavailable(Exception):  # noqa: N818
+    """A server behind this one does not answer; the client may try again."""
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    errors: Iterable[tuple[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return a problem; `errors` name each field that was wrong and what it wants."""
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+    }
+    if listed := [{"field": field, "message": message} for field, message in errors]:
+        body["errors"] = listed
+    return Response(
+        json.dumps(body),
+        status=status,
+        headers=dict(headers or {}),
+        content_type="application/problem+json",
+    )
+
+
+Contract = TypeVar("Contract", bound=BaseModel)
+
+
+def parse(model: type[Contract], body: bytes) -> Contract:
+    """Return `body`, JSON, as a `model`; raises Invalid with every field that is wrong."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise Invalid(*_fields(error)) from None
+
+
+def check(model: type[Contract], values: Mapping[str, Any]) -> Contract:
+    """Return `values`, from a query or a form, as a `model`; raises Invalid as `parse` does."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise Invalid(*_fields(error)) from None
+
+
+def _fields(error: ValidationError) -> list[tuple[str, str]]:
+    return [
+        (".".join(map(str, item["loc"])) or "body", item["msg"].removeprefix("Value error, "))
+        for item in error.errors(include_url=False, include_input=False)
+    ]
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error of the application with a problem."""
+
+    @app.errorhandler(Invalid)
+    def _invalid(error: Invalid) -> Response:
+        return problem(422, "the request has values that cannot be accepted", errors=error.errors)
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def _too_large(_: RequestEntityTooLarge) -> Response:
+        limit = app.extensions["penstock"].settings.upload_max
+        return problem(413, f"a request may have at most {limit:,} bytes")
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> Response:
+        answer = problem(error.code or 500, error.description or "")
+        for name, value in error.get_headers():
+            if name.lower() not in {"content-type", "content-length"}:
+                answer.headers[name] = value
+        return answer
+
+    @app.errorhandler(Unavailable)
+    def _down(error: Unavailable) -> Response:
+        return _unavailable(str(error))
+
+    @app.errorhandler(BrokerUnavailableError)
+    def _no_broker(_: BrokerUnavailableError) -> Response:
+        return _unavailable("the job was not accepted: the broker does not answer")
+
+    @app.errorhandler(RedisError)
+    def _no_records(_: RedisError) -> Response:
+        return _unavailable("the job records do not answer")
+
+    @app.errorhandler(OperationalError)
+    def _no_database(_: OperationalError) -> Response:
+        return _unavailable("the database does not answer")
+
+    @app.errorhandler(Exception)
+    def _unexpected(error: Exception) -> Response:
+        logger.exception("request failed", exc_info=error)
+        return problem(500, "something went wrong here; it has been logged")
+
+
+def _unavailable(detail: str) -> Response:
+    return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER)})
