@@ -1,0 +1,1 @@
+"""The worker of the email queue: mail over SMTP, and notifications."""

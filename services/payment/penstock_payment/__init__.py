@@ -1,0 +1,1 @@
+"""The worker of the payment queue: charges through a provider over HTTP."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import EmailStr, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, EmailStr, Field, StringConstraints, model_validator
 
 from penstock.contracts.base import Contract, Line, ShortLine
 from penstock.contracts.files import StoredFile
@@ -14,7 +14,15 @@ TEMPLATES: dict[str, frozenset[str]] = {
     "welcome": frozenset({"name"}),
 }
 
-Address = Annotated[EmailStr, Field(max_length=254)]
+
+def _has_no_encoded_word(address: str) -> str:
+    # Mail software decodes it wherever it stands in a header, and it can hold a line break.
+    if "=?" in address:
+        raise ValueError("must not contain =?, which begins an encoded word (RFC 2047)")
+    return address
+
+
+Address = Annotated[EmailStr, Field(max_length=254), AfterValidator(_has_no_encoded_word)]
 Recipients = Annotated[list[Address], Field(max_length=50)]
 Body = Annotated[str, StringConstraints(min_length=1, max_length=500_000)]
 

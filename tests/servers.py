@@ -1,0 +1,168 @@
+"""Real servers on loopback that keep what they are sent and can be told to answer otherwise."""
+# ruff: noqa: N802 - the names of handlers are the libraries'
+
+import asyncio
+import json
+import ssl
+from collections import defaultdict
+from dataclasses import dataclass
+from email.message import EmailMessage, Message
+from email.parser import BytesParser
+from email.policy import default
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+from typing import Any, Self
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+
+class MailServer(Controller):
+    """An SMTP server; `mails` are the envelopes it took.
+
+    `answers` holds what it says instead of 250, one entry for each time it is asked, by the command
+    (MAIL, DATA, QUIT) or the recipient's address. With "drop" it ends the connection instead.
+    """
+
+    PASSWORD = b"correct"
+
+    def __init__(self, tls: ssl.SSLContext | None = None, **options: Any) -> None:
+        super().__init__(
+            self,
+            hostname="127.0.0.1",
+            port=0,
+            ssl_context=tls,
+            enable_SMTPUTF8=options.pop("enable_SMTPUTF8", True),
+            authenticator=self._sign_in,
+            server_hostname="mail.example.com",
+            **options,
+        )
+        self.mails: list[Envelope] = []
+        self.signed_in: list[Any] = []
+        self.attempts = 0
+        self.answers: defaultdict[str, list[str]] = defaultdict(list)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _trigger_server(self) -> None:
+        # The system picked the port.
+        assert isinstance(self.server, asyncio.Server)
+        self.port = self.server.sockets[0].getsockname()[1]
+        super()._trigger_server()  # type: ignore[no-untyped-call]
+
+    @property
+    def messages(self) -> list[EmailMessage]:
+        """What arrived, parsed."""
+        parser = BytesParser(policy=default)
+        messages = [parser.parsebytes(mail.original_content or b"") for mail in self.mails]
+        return [message for message in messages if isinstance(message, EmailMessage)]
+
+    def _answer(self, what: str, server: SMTP) -> str | None:
+        if not self.answers[what]:
+            return None
+        answer = self.answers[what].pop(0)
+        if answer == "drop":
+            assert isinstance(server.transport, asyncio.Transport)
+            server.transport.abort()
+        return answer
+
+    def _sign_in(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
+    ) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        self.signed_in.append(data.login)
+        return AuthResult(success=data.password == self.PASSWORD, handled=False)
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        self.attempts += 1
+        if answer := self._answer("MAIL", server):
+            return answer
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if answer := self._answer(address, server):
+            return answer
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        if answer := self._answer("DATA", server):
+            return answer
+        self.mails.append(envelope)
+        return "250 OK"
+
+    async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        return self._answer("QUIT", server) or "221 Bye"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asked for."""
+
+    path: str
+    headers: Message
+    body: Any
+
+
+class Provider(ThreadingHTTPServer):
+    """An HTTP server that takes JSON; `requests` are what it was asked.
+
+    `answers` holds a status and a body (JSON, or bytes as they are) for each request to come;
+    without one it answers `usual`. With "drop" it ends the connection instead, with "hang" it
+    does not answer at all. `headers` go with every answer.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _ProviderHandler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.requests: list[Request] = []
+        self.usual: tuple[int, Any] = (201, {"id": "ch_1"})
+        self.answers: list[tuple[int, Any] | str] = []
+        self.headers: dict[str, str] = {}
+        self.closing = Event()
+
+    def __enter__(self) -> Self:
+        Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self.shutdown()
+        self.server_close()
+
+
+class _ProviderHandler(BaseHTTPRequestHandler):
+    server: Provider
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append(Request(self.path, self.headers, json.loads(body)))
+        answer = self.server.answers.pop(0) if self.server.answers else self.server.usual
+        if isinstance(answer, str):
+            if answer == "hang":
+                self.server.closing.wait(30)
+            self.close_connection = True
+            return
+        status, content = answer
+        content = content if isinstance(content, bytes) else json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **self.server.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Keep the tests' output quiet."""
