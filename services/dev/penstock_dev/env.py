@@ -3,6 +3,8 @@
 from pathlib import Path
 from secrets import token_urlsafe
 
+from dotenv import dotenv_values
+
 PLACEHOLDER = "<random>"
 
 
@@ -19,7 +21,4 @@ def write(example: Path, target: Path) -> None:
 
 def read(path: Path) -> dict[str, str]:
     """Return the variables of an .env file; empty when there is none."""
-    if not path.exists():
-        return {}
-    lines = (line.strip() for line in path.read_text().splitlines())
-    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    return {name: value or "" for name, value in dotenv_values(path).items()}

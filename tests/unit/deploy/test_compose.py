@@ -1,0 +1,114 @@
+"""What the Compose files, the catalogue, the settings and the Procfile must say alike."""
+
+import re
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from penstock.catalogue import QUEUES, Queue
+from penstock.settings import PREFIX, Settings
+from penstock_dev.embedded import procfile
+
+ROOT = Path(__file__).parents[3]
+DEPLOY = ROOT / "deploy"
+BASE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+DEV = yaml.safe_load((DEPLOY / "compose.dev.yaml").read_text())["services"]
+# In containers a catcher with a web page takes this one's place.
+EMBEDDED_ONLY = {"mail"}
+# What is built here from services/, as opposed to what comes as an image.
+OURS = {name: service for name, service in BASE.items() if "build" in service}
+ONE_SHOT = {"migrate", "seed"}
+NEW_IN_DEV = {name: service for name, service in DEV.items() if name not in BASE}
+EVERY = {**BASE, **NEW_IN_DEV}
+
+
+def test_containers_and_the_procfile_run_the_same_commands() -> None:
+    built = {**OURS, "provider": DEV["provider"]}
+    commands = {name: shlex.split(service["command"]) for name, service in built.items()}
+    assert commands == {name: words for name, words in procfile() if name not in EMBEDDED_ONLY}
+
+
+@pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.name)
+def test_each_queue_has_a_worker_that_gets_the_time_to_finish(queue: Queue) -> None:
+    worker = BASE[queue.name]
+    assert f"--queues {queue.name} " in worker["command"]
+    assert worker["stop_grace_period"] == f"{queue.grace}s"
+
+
+@pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.name)
+def test_only_a_worker_that_reads_the_database_knows_of_it(queue: Queue) -> None:
+    worker = BASE[queue.name]
+    assert ("PENSTOCK_DATABASE_URL" in worker["environment"]) == queue.database
+    assert ("migrate" in worker["depends_on"]) == queue.database
+
+
+def test_web_may_finish_its_requests_before_it_is_killed() -> None:
+    from penstock_web import gunicorn_conf
+
+    assert BASE["web"]["stop_grace_period"] == "30s"
+    assert gunicorn_conf.graceful_timeout < 30
+
+
+def test_every_variable_that_is_passed_is_a_setting() -> None:
+    names = {
+        name
+        for service in (*BASE.values(), *DEV.values())
+        for name in service.get("environment", {})
+        if name.startswith(PREFIX) and not name.startswith("PENSTOCK_PROVIDER_")
+    }
+    assert names <= {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", EVERY.keys() - ONE_SHOT)
+def test_a_service_is_checked_and_restarted(name: str) -> None:
+    assert EVERY[name]["healthcheck"]["test"][0] == "CMD"
+    assert EVERY[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", ONE_SHOT)
+def test_what_runs_once_is_waited_for(name: str) -> None:
+    assert EVERY[name].get("restart", "no") == "no"
+    waiting = [
+        service["depends_on"][name]["condition"]
+        for service in (*BASE.values(), *DEV.values())
+        if name in service.get("depends_on", {})
+    ]
+    # `docker compose up --wait` takes the end of anything else for a failure.
+    assert set(waiting) == {"service_completed_successfully"}
+
+
+def test_only_web_and_flower_are_open_in_production_and_to_this_machine_alone() -> None:
+    assert {name for name, service in BASE.items() if "ports" in service} == {"web", "flower"}
+    for service in EVERY.values():
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+
+
+def test_images_carry_the_version_of_the_packages() -> None:
+    tags = [service["image"].rpartition("/")[2].split(":", 1) for service in EVERY.values()]
+    ours = {tag for name, tag in tags if name.startswith("penstock-")}
+    assert ours == {f"${{PENSTOCK_VERSION:-{version('penstock')}}}"}
+    assert all(re.match(r"\d", tag) for name, tag in tags if not name.startswith("penstock-"))
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_is_built_of_its_own_folder_and_requirements(name: str) -> None:
+    service = BASE[name]["build"]["args"]["SERVICE"]
+    assert service == name
+    assert (ROOT / "services" / service / "pyproject.toml").is_file()
+    assert (ROOT / "requirements" / f"{service}.txt").is_file()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_live_reload_brings_sources_to_where_they_are_imported_from(name: str) -> None:
+    watched: list[dict[str, Any]] = DEV[name]["develop"]["watch"]
+    synced = {rule["path"]: rule["target"] for rule in watched if rule["action"] == "sync+restart"}
+    assert synced == {
+        f"../services/{folder}/{package}": f"/app/packages/{package}"
+        for folder, package in (("core", "penstock"), (name, f"penstock_{name}"))
+    }
+    assert all((DEPLOY / rule["path"]).exists() for rule in watched)
