@@ -29,7 +29,10 @@ def _text(text: str) -> str:
 
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    try:
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except OverflowError:
+        raise ValueError from None
 
 
 def _amount(text: str) -> Decimal:
@@ -37,14 +40,15 @@ def _amount(text: str) -> Decimal:
         amount = Decimal(text)
     except InvalidOperation:
         raise ValueError from None
-    if not amount.is_finite():
+    # The models keep amounts in hundredths, in 64 bits.
+    if not amount.is_finite() or abs(amount) >= 10**16 or amount != round(amount, 2):
         raise ValueError
     return amount
 
 
 INTEGER: tuple[str, Callable[[str], Value]] = ("a whole number", _integer)
 TEXT: tuple[str, Callable[[str], Value]] = ("text without a NUL", _text)
-AMOUNT: tuple[str, Callable[[str], Value]] = ("a decimal number", _amount)
+AMOUNT: tuple[str, Callable[[str], Value]] = ("a decimal number such as 19.90", _amount)
 MOMENT: tuple[str, Callable[[str], Value]] = ("a date or time such as 2026-01-31", _moment)
 
 COLUMNS: dict[str, dict[str, tuple[str, Callable[[str], Value]]]] = {
@@ -69,7 +73,8 @@ COLUMNS: dict[str, dict[str, tuple[str, Callable[[str], Value]]]] = {
 }
 
 OPERATORS = ("<=", ">=", "!=", "=", "<", ">")
-_FILTER = re.compile(r"\s*(\w+)\s*(" + "|".join(OPERATORS) + r")\s*(.*?)\s*", re.DOTALL)
+# What follows an operator at once is not another: `==` is refused, not taken for `=` and "=".
+_FILTER = re.compile(r"\s*(\w+)\s*(" + "|".join(OPERATORS) + r")(?![<>=!])\s*(.*?)\s*", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ class JobTask(Task):  # type: ignore[type-arg]
 
     def progress(self, done: int, total: int) -> None:
         """Record that `done` of `total` steps are done, at most a few times a second."""
-        now = monotonic()
-        if done >= total or now - self._noted_at >= PROGRESS_INTERVAL:
-            self._noted_at = now
+        if done >= total or monotonic() - self._noted_at >= PROGRESS_INTERVAL:
             self.records.progress(self.job_id, done, total)
+            # Counted from here, because a write takes long where the records cannot be reached.
+            self._noted_at = monotonic()

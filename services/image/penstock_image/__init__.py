@@ -1,0 +1,1 @@
+"""The worker of the image queue: renditions of uploaded pictures."""

@@ -1,0 +1,1 @@
+"""The worker of the report queue: data sets as CSV and XLSX, and the removal of old files."""
