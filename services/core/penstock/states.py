@@ -26,12 +26,14 @@ def reason_of(error: BaseException) -> str:
 def _on_start(sender: Any, task_id: str, task: Any, **_: Any) -> None:
     if isinstance(task, JobTask):
         queue = str((task.request.delivery_info or {}).get("routing_key", ""))
-        task.records.start(task_id, task.name or "", queue)
+        attempt = task.records.start(task_id, task.name or "", queue)
+        task.request.attempt = attempt  # type: ignore[attr-defined]
 
 
 def _on_retry(sender: Any, request: Any, reason: Any, **_: Any) -> None:
     if isinstance(sender, JobTask):
-        sender.records.retry(request.id, reason_of(reason.exc or reason), _due(reason.when))
+        why = reason_of(reason.exc or reason)
+        sender.records.retry(request.id, why, _due(reason.when), request.attempt)
 
 
 def _due(when: datetime | float | None) -> float:

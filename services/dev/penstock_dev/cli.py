@@ -1,5 +1,6 @@
 """The `penstock-dev` command, which ./task calls."""
 
+import os
 import shutil
 import signal
 import sys
@@ -14,7 +15,8 @@ from penstock_dev import containers, env
 from penstock_dev.client import Api, MailDev, MailFolder, RequestFailedError
 from penstock_dev.embedded import ROOT, EmbeddedError, Running, embedded, stop
 
-VAR = ROOT / "var"
+# Below it is all that a run keeps.
+VAR = Path(os.environ.get("PENSTOCK_VAR") or ROOT / "var")
 # A tenth of the full data set: enough to see progress in a report, little enough for a first look.
 DEMO_SCALE = 0.1
 
@@ -69,7 +71,7 @@ def demo(against: str | None, key: str | None, mail: str | None, provider: str |
         _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    console.print(f"outcomes: {folder.relative_to(ROOT)}/")
+    console.print(f"outcomes: {os.path.relpath(folder)}/")
     if not fine:
         _fail("not everything was as it should be; see above")
 
@@ -109,11 +111,15 @@ def _up_in_containers() -> None:
 
 
 def _show(it: Running) -> None:
-    console.print(f"API     {it.web}/api/articles  (Authorization: Bearer {it.key})")
-    console.print(f"Flower  {it.flower}/  (sign in as {it.flower_sign_in})")
-    console.print(f"mail    {it.mail}/")
-    console.print(f"ledger  {it.provider}/ledger")
-    console.print(f"logs    {it.folder}/logs/")
+    lines = (
+        f"API     {it.web}/api/articles  (Authorization: Bearer {it.key})",
+        f"Flower  {it.flower}/  (sign in as {it.flower_sign_in})",
+        f"mail    {it.mail}/",
+        f"ledger  {it.provider}/ledger",
+        f"logs    {it.folder}/logs/",
+    )
+    # A key that is broken over two lines cannot be copied.
+    console.print("\n".join(lines), soft_wrap=True)
 
 
 @main.command()
@@ -148,7 +154,10 @@ def mail(bind: str, folder: Path) -> None:
     from penstock_dev.mail_catcher import serve
 
     host, _, port = bind.rpartition(":")
-    serve(host, int(port), folder)
+    try:
+        serve(host, int(port), folder)
+    except OSError as error:
+        _fail(str(error), 2)
 
 
 @main.command()

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from secrets import token_urlsafe
@@ -76,7 +76,9 @@ def stop(folder: Path) -> bool:
     found = running(folder)
     if found is None:
         return False
-    os.kill(found.pid, signal.SIGTERM)
+    # It may have been killed, and its processes be about to end.
+    with suppress(ProcessLookupError):
+        os.kill(found.pid, signal.SIGTERM)
     while running(folder):
         sleep(0.1)
     return True
@@ -103,7 +105,7 @@ def embedded(folder: Path, *, scale: float, say: Callable[[str], None]) -> Itera
             say("preparing the database")
             stack.prepare_database(scale)
             say("starting Redis, the web tier, four workers, the scheduler and Flower")
-            stack.start()
+            stack.start(lock)
             yield stack
         finally:
             stack.end()
@@ -141,17 +143,20 @@ class Stack:
         seed(database, scale)
         database.engine.dispose()
 
-    def start(self) -> None:
-        """Start every process and return when all are ready."""
+    def start(self, lock: IO[str]) -> None:
+        """Start every process and return when all are ready.
+
+        The reaper holds `lock` as well, so that it is free when the last process has ended.
+        """
         for name in ("logs", "redis", "heartbeats"):
             (self.folder / name).mkdir(exist_ok=True)
         self._reaper = subprocess.Popen(
             [sys.executable, "-m", "penstock_dev.reaper"],
             stdin=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=[lock.fileno()],
         )
         self._spawn("redis", self._redis_command())
-        self._spawn("mail", ["penstock-dev", "mail"])
         for name, command in procfile():
             self._spawn(name, command)
         self._until_ready()
@@ -161,9 +166,11 @@ class Stack:
         if self._reaper is None:
             return
         _pipe(self._reaper).close()
-        for process in self.processes.values():
-            process.wait()
-        self._reaper.wait()
+        # To the reaper a process is there until its parent has asked how it ended.
+        while self._reaper.poll() is None:
+            for process in self.processes.values():
+                process.poll()
+            sleep(0.05)
 
     def watch(self) -> None:
         """Return never; raises EmbeddedError when a process ends."""

@@ -9,6 +9,7 @@ Ctrl-C nor a broken service reaches it.
 import os
 import signal
 import sys
+from contextlib import suppress
 from time import monotonic, sleep
 
 # Seconds that a group gets between being told to stop and being killed.
@@ -22,11 +23,15 @@ def main() -> None:
     end([first] if first else [])
 
 
-def end(groups: list[int]) -> None:
-    """Tell the groups to stop, and kill what has not stopped in time."""
+def end(groups: list[int], grace: float = GRACE) -> None:
+    """Tell the leader of each group to stop, and kill what has not stopped after `grace` seconds.
+
+    The leader alone is told: it ends the others when they have finished what they are at.
+    """
     for group in groups:
-        _signal(group, signal.SIGTERM)
-    deadline = monotonic() + GRACE
+        with suppress(ProcessLookupError):
+            os.kill(group, signal.SIGTERM)
+    deadline = monotonic() + grace
     while monotonic() < deadline and any(_signal(group, 0) for group in groups):
         sleep(0.05)
     for group in groups:

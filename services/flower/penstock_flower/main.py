@@ -1,5 +1,7 @@
 """Flower with this project's settings: `penstock-flower`."""
 
+from errno import EADDRINUSE
+
 from penstock import reach
 from penstock.app import app
 from penstock.settings import get_settings, stop
@@ -20,18 +22,25 @@ def main() -> None:
             "PENSTOCK_FLOWER_SIGN_IN is not set: set it to user:password,"
             " since Flower shows what jobs carry and can stop workers"
         )
+    if not sign_in.isascii() or "," in sign_in:
+        # Flower takes what a comma separates for several sign-ins, and compares ASCII alone.
+        stop("PENSTOCK_FLOWER_SIGN_IN must be ASCII without a comma")
     reach.require_redis(settings, "broker")
     settings.state.mkdir(parents=True, exist_ok=True)
     address, _, port = settings.flower_bind.rpartition(":")
-    app.start(
-        [
-            "flower",
-            f"--address={address}",
-            f"--port={port}",
-            f"--basic_auth={sign_in}",
-            "--persistent=True",
-            f"--db={settings.state / 'flower.db'}",
-            f"--state_save_interval={SAVE_INTERVAL}",
-            f"--purge_offline_workers={PURGE_AFTER}",
-        ]
-    )
+    command = [
+        "flower",
+        f"--address={address}",
+        f"--port={port}",
+        f"--basic_auth={sign_in}",
+        "--persistent=True",
+        f"--db={settings.state / 'flower.db'}",
+        f"--state_save_interval={SAVE_INTERVAL}",
+        f"--purge_offline_workers={PURGE_AFTER}",
+    ]
+    try:
+        app.start(command)
+    except OSError as error:
+        if error.errno != EADDRINUSE:
+            raise
+        stop(f"{settings.flower_bind} is in use: set PENSTOCK_FLOWER_BIND to another address")

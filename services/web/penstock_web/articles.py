@@ -94,7 +94,7 @@ def read_article(article_id: int) -> dict[str, Any]:
 @blueprint.post("")
 def create_article() -> tuple[dict[str, Any], int, dict[str, str]]:
     """Publish an article."""
-    new = parse(NewArticle, request.get_data())
+    new = parse(NewArticle)
     with services().database.session() as session:
         if session.get(User, new.author_id) is None:
             raise Invalid(("author_id", f"there is no user {new.author_id}"))
@@ -110,7 +110,7 @@ def create_article() -> tuple[dict[str, Any], int, dict[str, str]]:
 @blueprint.patch("/<int:article_id>")
 def change_article(article_id: int) -> dict[str, Any]:
     """Change an article's title, body or both."""
-    changes = parse(Changes, request.get_data())
+    changes = parse(Changes)
     with services().database.session() as session:
         article = _find(session, article_id)
         for name, value in changes.model_dump(exclude_none=True).items():

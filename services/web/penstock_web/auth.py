@@ -5,9 +5,17 @@ from hmac import compare_digest
 
 from flask import Flask, Response, request
 
+from penstock.settings import Settings, stop
 from penstock_web.problems import problem
 
 OPEN = frozenset({"/livez", "/readyz"})
+
+
+def required_key(settings: Settings) -> str:
+    """Return the API key; ends the process with exit code 2 where none is set."""
+    if settings.api_key is None:
+        stop("PENSTOCK_API_KEY is not set: set it to a long random text")
+    return settings.api_key.get_secret_value()
 
 
 def init_app(app: Flask, key: str) -> None:

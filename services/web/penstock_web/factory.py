@@ -6,7 +6,7 @@ from flask import Flask
 from penstock import install
 from penstock.database import Database
 from penstock.records import Records
-from penstock.settings import Settings, get_settings, stop
+from penstock.settings import Settings, get_settings
 from penstock.storage import Files
 from penstock_web import articles, auth, cache, files, health, images, jobs, problems, stats, users
 from penstock_web.services import Services
@@ -18,8 +18,7 @@ OVERHEAD = 64 * 1024
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the web application; ends the process with exit code 2 when no API key is set."""
     settings = settings or get_settings()
-    if settings.api_key is None:
-        stop("PENSTOCK_API_KEY is not set: set it to a long random text")
+    key = auth.required_key(settings)
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.upload_max + OVERHEAD
     app.json.sort_keys = False  # type: ignore[attr-defined]
@@ -32,7 +31,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     )
     cache.init_app(app, settings)
     problems.init_app(app)
-    auth.init_app(app, settings.api_key.get_secret_value())
+    auth.init_app(app, key)
     for part in (articles, users, stats, cache, jobs, images, files, health):
         app.register_blueprint(part.blueprint)
     return app

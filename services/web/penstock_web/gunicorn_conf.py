@@ -7,6 +7,7 @@ from typing import Any
 from penstock import log
 from penstock.reach import require_database, require_redis
 from penstock.settings import get_settings
+from penstock_web.auth import required_key
 
 settings = get_settings()
 
@@ -27,8 +28,9 @@ accesslog = "-"
 
 
 def on_starting(server: Any) -> None:
-    """Begin only when what a request needs answers."""
+    """Begin only when what a request needs is there: a worker that ends would be started anew."""
     log.configure(settings)
+    required_key(settings)
     require_database(settings)
     require_redis(settings, "broker")
     require_redis(settings, "results")

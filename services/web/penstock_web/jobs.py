@@ -4,7 +4,7 @@ from base64 import b64decode
 from binascii import Error as NotBase64
 from typing import Annotated, Any
 
-from flask import Blueprint, Response, abort, jsonify, request, url_for
+from flask import Blueprint, Response, abort, jsonify, url_for
 from pydantic import BaseModel, BeforeValidator, Field
 
 from penstock.contracts import (
@@ -71,7 +71,7 @@ class EmailRequest(EmailContent):
 @blueprint.post("/send-email")
 def send_email() -> tuple[Response, int, dict[str, str]]:
     """Accept a mail; its attachments go into the shared folder, not through the broker."""
-    asked = parse(EmailRequest, request.get_data())
+    asked = parse(EmailRequest)
     job_id = new_id()
     files = services().files
     with files.uploading(job_id) as folder:
@@ -89,19 +89,19 @@ def send_email() -> tuple[Response, int, dict[str, str]]:
 @blueprint.post("/notifications")
 def send_notification() -> tuple[Response, int, dict[str, str]]:
     """Accept a notification to a user."""
-    return accept(parse(NotificationSend, request.get_data()))
+    return accept(parse(NotificationSend))
 
 
 @blueprint.post("/reports")
 def export_report() -> tuple[Response, int, dict[str, str]]:
     """Accept an export of a data set."""
-    return accept(parse(ReportExport, request.get_data()))
+    return accept(parse(ReportExport))
 
 
 @blueprint.post("/payments")
 def process_payment() -> tuple[Response, int, dict[str, str]]:
     """Accept a payment."""
-    return accept(parse(PaymentProcess, request.get_data()))
+    return accept(parse(PaymentProcess))
 
 
 @blueprint.get("/task-status/<task_id>")

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import structlog
-from flask import Flask, Response
+from flask import Flask, Response, request
 from pydantic import BaseModel, ValidationError
 from redis import RedisError
 from sqlalchemy.exc import OperationalError
@@ -59,8 +59,11 @@ def problem(
 Contract = TypeVar("Contract", bound=BaseModel)
 
 
-def parse(model: type[Contract], body: bytes) -> Contract:
-    """Return `body`, JSON, as a `model`; raises Invalid with every field that is wrong."""
+def parse(model: type[Contract]) -> Contract:
+    """Return the request's JSON as a `model`; raises Invalid with every field that is wrong."""
+    body = request.get_data()
+    # A body that came without its length is cut off at the limit, and the next read refuses it.
+    request.stream.read(1)
     try:
         return model.model_validate_json(body)
     except ValidationError as error:

@@ -1,0 +1,110 @@
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from processes import environment, run
+from pydantic import ValidationError
+from redis import Redis
+from sqlalchemy import make_url
+
+from penstock.settings import PREFIX, Settings, with_password, without_password
+
+PASSWORD = "p/@:#?%[] +ß"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own settings out."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"{PREFIX}{name.upper()}", raising=False)
+
+
+def test_a_setting_is_read_from_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_SMTP_PORT", "2525")
+    monkeypatch.setenv("PENSTOCK_MAIL_FROM", "The Dam <dam@example.com>")
+    monkeypatch.setenv("PENSTOCK_API_KEY", "secret")
+    settings = Settings()
+    assert settings.smtp_port == 2525
+    assert (settings.mail_from.name, settings.mail_from.email) == ("The Dam", "dam@example.com")
+    assert settings.api_key
+    assert settings.api_key.get_secret_value() == "secret"
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_an_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(f"{PREFIX}{name.upper()}", "")
+    assert getattr(Settings(), name) == getattr(Settings.model_construct(), name)
+
+
+def test_the_variables_of_other_programs_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SMTP_PORT", "1")
+    monkeypatch.setenv("PENSTOCK_OF_TOMORROW", "1")
+    assert Settings() == Settings.model_construct()
+
+
+def test_a_secret_does_not_show_where_settings_are_printed() -> None:
+    settings = Settings(api_key="opensesame", redis_password="opensesame")
+    assert "opensesame" not in f"{settings!r} {settings}"
+
+
+@pytest.mark.parametrize("url", ["redis://h:1/0", "redis://user@h:1/0", "redis://user:old@h:1/0"])
+def test_any_character_may_stand_in_the_password_of_redis(url: str) -> None:
+    settings = Settings(broker_url=url, redis_password=PASSWORD)
+    arguments = Redis.from_url(settings.redis("broker")).connection_pool.connection_kwargs
+    assert (arguments["host"], arguments["port"], arguments["db"]) == ("h", 1, 0)
+    assert arguments["password"] == PASSWORD
+    assert arguments.get("username", "") == ("user" if "user" in url else "")
+
+
+def test_any_character_may_stand_in_the_password_of_the_database() -> None:
+    url = "postgresql://penstock@h:1/name?sslmode=require"
+    parsed = make_url(Settings(database_url=url, database_password=PASSWORD).database())
+    assert (parsed.username, parsed.password) == ("penstock", PASSWORD)
+    assert (parsed.host, parsed.port, parsed.database) == ("h", 1, "name")
+    assert parsed.query == {"sslmode": "require"}
+
+
+@pytest.mark.parametrize("password", [None, ""])
+def test_without_a_password_the_address_stays_as_it_is(password: str | None) -> None:
+    for url in ("redis://:old@h:1/0", "redis://h:1/0"):
+        settings = Settings(broker_url=url, redis_password=password)
+        assert settings.redis("broker") == url
+
+
+def test_an_address_in_a_log_line_names_neither_user_nor_password() -> None:
+    for url in ("redis://h:1/0", "sqlite:////a/b@c.db"):
+        assert without_password(url) == url
+    given = with_password("redis://user@h:1/0", Settings(redis_password=PASSWORD).redis_password)
+    assert unquote(urlsplit(given).password or "") == PASSWORD
+    assert without_password(given) == "redis://h:1/0"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKER_URL", "http://127.0.0.1"),
+        ("SMTP_PORT", "abc"),
+        ("SMTP_PORT", "70000"),
+        ("WAIT", "-1"),
+        ("CACHE", "disk"),
+        ("SMTP_SECURITY", "ssl"),
+        ("PAYMENT_URL", "127.0.0.1:8090"),
+        ("MAIL_FROM", "nobody"),
+        ("LOG_LEVEL", "LOUD"),
+    ],
+)
+def test_a_malformed_value_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"{PREFIX}{name}", value)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert [error["loc"] for error in caught.value.errors()] == [(name.lower(),)]
+
+
+def test_malformed_values_end_a_command_with_one_line_that_names_them_all() -> None:
+    env = environment(smtp_port="abc", broker_url="http://127.0.0.1")
+    ended = run("penstock", "db", "migrate", env=env)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    [line] = ended.stderr.splitlines()
+    assert "PENSTOCK_SMTP_PORT: " in line
+    assert "PENSTOCK_BROKER_URL: must begin with redis://" in line
