@@ -17,7 +17,7 @@ from penstock.settings import PREFIX, Settings
 
 BIN = Path(sys.executable).parent
 # Seconds after which something that has not happened will not happen; busy machines are slow.
-LIMIT = 40.0
+LIMIT = 60.0
 
 Answer = TypeVar("Answer")
 
@@ -94,7 +94,7 @@ class Running:
         """What the command has written so far."""
         return self.log.read_text(errors="replace")
 
-    def until(self, answer: Callable[[], Answer], what: str) -> Answer:
+    def until(self, answer: Callable[[], Answer], what: str, limit: float = LIMIT) -> Answer:
         """As the function, but fail at once, with what the command wrote, when the command ends."""
 
         def alive() -> Answer:
@@ -103,7 +103,7 @@ class Running:
             return given
 
         try:
-            return until(alive, what)
+            return until(alive, what, limit)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.said}") from None
 

@@ -1,6 +1,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -36,12 +37,19 @@ def test_a_charge_is_made_once_for_each_key(client: FlaskClient) -> None:
 
 
 def test_many_who_ask_at_once_under_one_key_get_one_charge(client: FlaskClient) -> None:
-    app = client.application
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: charge(app.test_client()), range(40)))
-    assert sorted(answer.status_code for answer in answers) == [200] * 39 + [201]
-    assert len({answer.get_json()["id"] for answer in answers}) == 1
-    assert len(client.get("/ledger").get_json()) == 1
+    threads = 8
+    gate = Barrier(threads)
+
+    def ask(key: str) -> TestResponse:
+        gate.wait()
+        return charge(client.application.test_client(), key)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for key in map(str, range(20)):
+            answers = list(pool.map(ask, [key] * threads))
+            assert sorted(answer.status_code for answer in answers) == [200] * 7 + [201]
+            assert len({answer.get_json()["id"] for answer in answers}) == 1
+    assert len(client.get("/ledger").get_json()) == 20
 
 
 def test_the_ledger_survives_a_restart(client: FlaskClient, path: Path) -> None:
