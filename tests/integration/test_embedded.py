@@ -35,8 +35,8 @@ class Stack(Running):
         super().__init__(*COMMAND, "up", "--embedded", env=settings(var), log=var / "up.log")
 
     def until_ready(self) -> None:
-        # The limit is the stack's own, with time to prepare the database before.
-        self.until(lambda: "ends it" in self.said, "the stack is ready", START_LIMIT + LIMIT)
+        # Longer than the stack's own limit, so that it is the stack that says what was not ready.
+        self.until(lambda: "ends it" in self.said, "the stack is ready", START_LIMIT + 2 * LIMIT)
 
     def until_started(self) -> None:
         """Return when every process has been started, long before all are ready."""
