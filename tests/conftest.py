@@ -13,7 +13,7 @@ from processes import free_port
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
-from servers import MailServer, Provider
+from servers import MailServer, Provider, RedisServer
 
 from penstock_dev.redis_server import find_redis_server
 
@@ -63,7 +63,15 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A real Redis server; each test finds it empty through `redis_url`."""
     port = free_port()
     folder = tmp_path_factory.mktemp("redis")
-    options = {"port": port, "bind": "127.0.0.1", "dir": folder, "save": "", "databases": 3}
+    options = {
+        "port": port,
+        "bind": "127.0.0.1",
+        "dir": folder,
+        "save": "",
+        "databases": 3,
+        # As the broker's role wants it, or no worker would start on it.
+        "appendonly": "yes",
+    }
     words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
     server = subprocess.Popen([find_redis_server(), *words], stdout=subprocess.DEVNULL)
     try:
@@ -80,6 +88,15 @@ def redis_url(redis_port: int) -> str:
     """The address of an empty Redis server, without a database number."""
     Redis(port=redis_port).flushall()
     return f"redis://127.0.0.1:{redis_port}"
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis server of the test's own; see there for how it is made to fail."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with RedisServer(folder) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

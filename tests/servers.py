@@ -3,18 +3,30 @@
 
 import asyncio
 import json
+import signal
+import socket
 import ssl
+import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage, Message
 from email.parser import BytesParser
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from processes import free_port
+from redis import Redis
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from penstock_dev.redis_server import find_redis_server
 
 
 class MailServer(Controller):
@@ -104,6 +116,68 @@ class MailServer(Controller):
 
     async def handle_QUIT(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         return self._answer("QUIT", server) or "221 Bye"
+
+
+class RedisServer:
+    """A Redis server as a broker, with an append-only file, which can be killed and frozen."""
+
+    def __init__(self, folder: Path, **options: object) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self.client = Redis(port=self.port, retry=Retry(ConstantBackoff(0.05), 100))
+        given = {
+            "port": self.port,
+            "bind": "127.0.0.1",
+            "save": "",
+            "appendonly": "yes",
+            # By default a write is put off while the disk is busy, and a killed server has lost it.
+            "appendfsync": "always",
+            **options,
+        }
+        words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+        self._command = [find_redis_server(), *words]
+        self._folder = folder
+        self.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start, and return when it answers with what it had kept."""
+        self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=subprocess.DEVNULL)
+        self.client.ping()
+
+    def kill(self) -> None:
+        """Kill it, frozen or not."""
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        """Let it answer nothing, though the system goes on taking what it is sent."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on, with what it was sent meanwhile."""
+        self._process.send_signal(signal.SIGCONT)
+        self.client.ping()
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port at which a request to connect gets no answer at all, as if its packets were lost."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        with ExitStack() as waiting:
+            # The system drops what comes when as many wait as it was told to let wait.
+            for _ in range(4):
+                connection = waiting.enter_context(closing(socket.socket()))
+                connection.setblocking(False)
+                connection.connect_ex(listener.getsockname())
+            yield listener.getsockname()[1]
 
 
 @dataclass(frozen=True)

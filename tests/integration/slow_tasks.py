@@ -5,11 +5,10 @@ import signal
 from pathlib import Path
 from time import sleep
 
-from celery import Celery
+from penstock.settings import get_settings
+from penstock.stack import make_app
 
-from penstock import install
-
-app = install(Celery("slow"))
+app = make_app(get_settings())
 
 
 @app.task(name="slow.sleep", time_limit=1)

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from celery import Celery
 from openpyxl import load_workbook
 from sqlalchemy import event, func, insert, select, text
 
-from penstock import install
 from penstock.database import Database, Order, User
 from penstock.database.migrate import upgrade
 from penstock.database.seed import seed
 from penstock.datasets import parse_filter
 from penstock.settings import Settings
+from penstock.stack import make_app
 from penstock_report.rows import BATCH, stream
 from penstock_report.tasks import export
 
@@ -132,7 +131,7 @@ def test_an_export_holds_what_the_database_holds(
     settings = Settings(
         results_url=f"{redis_url}/1", database_url=postgres_url, files=tmp_path / "files"
     )
-    app = install(Celery("tests", set_as_current=False), settings)
+    app = make_app(settings)
     job = {"dataset": "orders", "formats": ["csv", "xlsx"]}
 
     result = app.tasks["report.export"].apply(kwargs={"job": job}, task_id="job-1").get()

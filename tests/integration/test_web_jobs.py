@@ -14,7 +14,7 @@ from redis import Redis
 from werkzeug.test import TestResponse
 
 from penstock.contracts import StoredFile
-from penstock.records import Records
+from penstock.records import Records, State
 from penstock.settings import Settings
 from penstock.storage import Files
 
@@ -97,8 +97,8 @@ def test_an_id_that_was_never_issued_is_a_404(client: FlaskClient) -> None:
 
 def test_a_running_job_shows_its_progress(client: FlaskClient, settings: Settings) -> None:
     records = Records.connect(settings)
-    records.start("j", "report.export", "report")
-    records.progress("j", 250, 1000)
+    records.note("j", State.STARTED, 1, job="report.export", queue="report")
+    records.note("j", State.PROGRESS, 1, progress=250, total=1000)
     answer = client.get("/api/task-status/j")
 
     assert answer.status_code == 202
@@ -114,8 +114,8 @@ def test_a_job_that_succeeded_shows_its_result_with_addresses_of_its_files(
     with files.writing(f"{task_id}/orders.csv") as stream:
         stream.write(b"id\n1\n")
     kept = files.describe(f"{task_id}/orders.csv", "text/csv").model_dump()
-    Records.connect(settings).start(task_id, "report.export", "report")
-    Records.connect(settings).succeed(task_id, {"rows": 1, "files": [kept]})
+    result = json.dumps({"rows": 1, "files": [kept]})
+    Records.connect(settings).note(task_id, State.SUCCESS, 1, result=result)
 
     answer = client.get(f"/api/task-status/{task_id}")
     assert answer.status_code == 200
@@ -132,19 +132,20 @@ def test_a_job_that_failed_for_good_is_a_200_with_its_reason(
     client: FlaskClient, settings: Settings
 ) -> None:
     records = Records.connect(settings)
-    records.start("j", "payment.process", "payment")
-    records.fail("j", "PaymentRefusedError: the card was declined")
+    error = "ProviderRefusedError: the card was declined"
+    records.note("j", State.DEAD, 1, error=error, reason="permanent error")
     answer = client.get("/api/task-status/j")
 
     assert answer.status_code == 200
-    assert answer.get_json()["state"] == "FAILURE"
+    assert answer.get_json()["state"] == "DEAD"
     assert "declined" in answer.get_json()["error"]
 
 
 def test_a_job_that_will_be_tried_again_says_when(client: FlaskClient, settings: Settings) -> None:
     records = Records.connect(settings)
-    records.start("j", "payment.process", "payment")
-    records.retry("j", "the provider answered 503", at=2_000_000_000)
+    records.note("j", State.STARTED, 1)
+    error = "ProviderUnavailableError: the provider answered 503"
+    records.note("j", State.RETRY, 2, error=error, retry_at=2_000_000_000)
     answer = client.get("/api/task-status/j")
 
     assert answer.status_code == 202
@@ -410,28 +411,3 @@ def test_every_error_is_a_problem(client: FlaskClient) -> None:
         assert answer.content_type == "application/problem+json"
         assert answer.get_json()["status"] == answer.status_code
     assert "GET" in client.put("/api/articles").headers["Allow"]
-
-
-# Servers that are down
-
-
-def test_with_the_broker_down_a_job_is_not_accepted_and_leaves_nothing_behind(
-    make_client: MakeClient, settings: Settings
-) -> None:
-    client = make_client(broker_url="redis://127.0.0.1:1/0")
-    answer = upload(client, picture())
-
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert Redis.from_url(settings.results_url).dbsize() == 0
-    assert list(settings.files.iterdir()) == []
-
-
-def test_with_the_records_down_a_job_is_accepted_and_its_status_is_not_known(
-    make_client: MakeClient, settings: Settings
-) -> None:
-    client = make_client(results_url="redis://127.0.0.1:1/0")
-    answer = client.post("/api/payments", json=PAYMENT)
-
-    assert answer.status_code == 202
-    assert len(queued(settings, "payment")) == 1
-    assert client.get(answer.get_json()["status_url"]).status_code == 503

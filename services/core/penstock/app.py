@@ -1,7 +1,6 @@
-"""The Celery app of every process: `celery --app penstock.app worker --queues email`."""
+"""The app of this process: `celery --app penstock.app worker --queues email`."""
 
-from celery import Celery
+from penstock.settings import get_settings
+from penstock.stack import make_app
 
-from penstock import install
-
-app = install(Celery("penstock"))
+app = make_app(get_settings())

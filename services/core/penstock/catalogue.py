@@ -6,6 +6,7 @@ from it. To add a job, write its contract and name it here; to add a queue, see 
 
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -19,13 +20,17 @@ from penstock.contracts import (
     ReportExport,
 )
 
+# What is done about an effect of which nobody knows whether it happened: have it again, at the risk
+# that it happens twice, or leave the job to a person, among the dead letters.
+Uncertain = Literal["retry", "dead-letter"]
+
 
 @dataclass(frozen=True)
 class Job:
     """A kind of work: what its message holds, how long it may run, how it is retried.
 
     `soft_limit` and `hard_limit` are seconds: at the first the handler gets SoftTimeLimitExceeded
-    and may tidy up, at the second its process is killed.
+    and may tidy up, at the second its process is killed. `uncertain` is for `JobTask.once`.
     """
 
     name: str
@@ -33,6 +38,9 @@ class Job:
     soft_limit: int
     hard_limit: int
     backoff: Backoff
+    # How often the job is delivered before it counts as poison: one that never finishes.
+    deliveries: int = 3
+    uncertain: Uncertain = "dead-letter"
     # Seconds between two runs, for work that comes by the clock.
     every: int | None = None
 
@@ -50,6 +58,8 @@ class Queue:
     jobs: tuple[Job, ...]
     concurrency: int
     grace: int
+    # How many jobs may wait in it; a client that brings one more is told to come back later.
+    limit: int = 100_000
     # Whether the handlers read the database, which must then answer before the worker starts.
     database: bool = False
 
@@ -81,6 +91,7 @@ QUEUES = (
                 soft_limit=50,
                 hard_limit=60,
                 backoff=Backoff(retries=5, first=10, cap=900),
+                uncertain="retry",
             ),
             Job(
                 name="notification.send",
@@ -88,6 +99,7 @@ QUEUES = (
                 soft_limit=50,
                 hard_limit=60,
                 backoff=Backoff(retries=3, first=60, jitter=(1, 1)),
+                uncertain="retry",
             ),
         ),
     ),

@@ -4,21 +4,31 @@ from typing import Any
 
 import requests
 from pydantic import SecretStr
+from urllib3.exceptions import NewConnectionError
 
 from penstock.settings import without_password
 
-# Answers that may be others later, besides the server errors (5xx): 408 and 409 (RFC 9110) and 429
-# (RFC 6585). With an Idempotency-Key, 409 says that an earlier try is still under way (IETF draft
-# "The Idempotency-Key HTTP Header Field").
-TRANSIENT = {408, 409, 429}
+# The request was not read to its end (408, RFC 9110), or not looked at for now (429, RFC 6585).
+UNREAD = {408, 429}
+# With an Idempotency-Key this says that an earlier try is still under way (IETF draft "The
+# Idempotency-Key HTTP Header Field").
+UNDER_WAY = 409
 
 
 class ProviderUnavailableError(Exception):
-    """The provider does not answer for now; the same request may be granted later."""
+    """The provider may grant the same request later; whether it has done so now is not known."""
+
+
+class ProviderNotReachedError(ProviderUnavailableError):
+    """The request did not get to the provider or was put off unread, so nothing has happened."""
 
 
 class ProviderRefusedError(Exception):
-    """The provider will not grant this request, however often it is made."""
+    """The provider will not grant this request, however often it is made; nothing has happened."""
+
+
+class ProviderUnclearError(Exception):
+    """The answer neither grants nor refuses the request, and would not if it were made again."""
 
 
 def post_once(
@@ -33,7 +43,8 @@ def post_once(
 
     The provider does what it is asked once for each `idempotency_key`, so a retry must give the
     same. `timeout` is seconds to connect and again between two bytes of the answer. Raises
-    ProviderUnavailableError where a retry may help and ProviderRefusedError where it cannot.
+    ProviderUnavailableError where a retry may help, and its subclass ProviderNotReachedError where
+    nothing can have happened; ProviderRefusedError or ProviderUnclearError where none can help.
     """
     where = without_password(url)
     headers = {"Idempotency-Key": idempotency_key}
@@ -53,13 +64,25 @@ def post_once(
         requests.Timeout,
         requests.exceptions.ChunkedEncodingError,
     ) as error:
-        raise ProviderUnavailableError(f"no answer from {where}: {error}") from error
+        kind = ProviderNotReachedError if _never_sent(error) else ProviderUnavailableError
+        raise kind(f"no answer from {where}: {error}") from error
     if 200 <= answer.status_code < 300:
         return answer
     said = f"{where} answered {answer.status_code} {answer.reason}: {excerpt(answer)}"
-    if answer.status_code in TRANSIENT or answer.status_code >= 500:
+    if answer.status_code in UNREAD:
+        raise ProviderNotReachedError(said)
+    if answer.status_code == UNDER_WAY or answer.status_code >= 500:
         raise ProviderUnavailableError(said)
-    raise ProviderRefusedError(said)
+    if answer.status_code >= 400:
+        raise ProviderRefusedError(said)
+    # A redirection, which may stand for a request that was granted: 303, and in practice 302.
+    raise ProviderUnclearError(said)
+
+
+def _never_sent(error: requests.RequestException) -> bool:
+    """Return whether there was no connection that anything could have been sent by."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(reason, NewConnectionError)
 
 
 def excerpt(answer: requests.Response) -> str:

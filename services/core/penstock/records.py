@@ -1,49 +1,59 @@
 """What is known of a job, from the moment it is accepted: a Redis hash in the results role."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 from enum import StrEnum
+from functools import cache
 from time import time
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import structlog
+from celery.exceptions import Ignore
+from kombu.exceptions import OperationalError
 from pydantic import BaseModel, Json
-from redis import Redis, RedisError, WatchError
+from redis import Redis, RedisError
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from penstock.broker import Broker
 from penstock.settings import Settings
-
-# What redis-py takes as a hash.
-Scalar = bytes | bytearray | memoryview | str | int | float
-Fields = dict[Scalar, Scalar]
 
 logger = structlog.get_logger(__name__)
 
 
 class State(StrEnum):
-    """Where a job stands. Celery's names, so that Flower and a record say the same."""
+    """Where a job stands."""
 
     PENDING = "PENDING"
     STARTED = "STARTED"
     PROGRESS = "PROGRESS"
     RETRY = "RETRY"
     SUCCESS = "SUCCESS"
-    FAILURE = "FAILURE"
-    REVOKED = "REVOKED"
+    DEAD = "DEAD"
+    CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
 
     @property
     def final(self) -> bool:
-        """Whether a job in this state will not move on."""
-        return self in {State.SUCCESS, State.FAILURE, State.REVOKED}
+        """Whether a job in this state will not move on by itself."""
+        return self in FINAL
+
+
+FINAL = {State.SUCCESS, State.DEAD, State.CANCELLED, State.EXPIRED}
+
+
+class CancelledError(Ignore):
+    """The job was cancelled; a run that raises this ends without another outcome."""
 
 
 class Record(BaseModel):
-    """One job. Times are seconds since 1970; `attempts` counts its starts."""
+    """One job. Times are seconds since 1970; `attempts` counts its starts.
+
+    `fence` is that of the newest run that wrote here; see `penstock.envelope`.
+    """
 
     id: str
-    job: str
+    job: str = ""
     state: State
     queue: str | None = None
     queued_at: float | None = None
@@ -55,126 +65,175 @@ class Record(BaseModel):
     total: int | None = None
     result: Json[Any] | None = None
     error: str | None = None
+    reason: str | None = None
+    fence: int = 0
+
+
+# KEYS: record. ARGV: ttl in seconds, then fields and values. What is there already stays.
+OPEN = """
+for i = 2, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+"""
+
+# KEYS: record. ARGV: ttl in seconds, fence, state, then fields and values.
+# A run is not heard once a newer one has been, nor after its own end: whatever comes late, over
+# another connection or from a worker that was taken for dead, changes nothing.
+NOTE = """
+local known = tonumber(redis.call('HGET', KEYS[1], 'fence') or '0')
+local state = redis.call('HGET', KEYS[1], 'state')
+local fence = tonumber(ARGV[2])
+if fence < known or (fence == known and ARGV[3] == 'RETRY') then return 'stale' end
+if state == 'CANCELLED' and ARGV[3] ~= 'SUCCESS' then return 'CANCELLED' end
+if fence == known and (state == 'SUCCESS' or state == 'DEAD' or state == 'EXPIRED') then
+  return 'stale'
+end
+-- What went wrong before is no part of what comes after.
+redis.call('HDEL', KEYS[1], 'retry_at', 'finished_at', 'error', 'reason')
+redis.call('HSET', KEYS[1], 'fence', fence, 'state', ARGV[3], unpack(ARGV, 4))
+if ARGV[3] == 'STARTED' then redis.call('HINCRBY', KEYS[1], 'attempts', 1) end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+return 'noted'
+"""
+
+# KEYS: record. ARGV: time. Returns the state that the job had, or false for an unknown one.
+CANCEL = """
+local state = redis.call('HGET', KEYS[1], 'state')
+if state and state ~= 'SUCCESS' and state ~= 'DEAD' and state ~= 'EXPIRED' then
+  redis.call('HSET', KEYS[1], 'state', 'CANCELLED', 'finished_at', ARGV[1])
+end
+return state
+"""
 
 
 class Records:
     """The records of all jobs; each is kept for `ttl` seconds after it was last written.
 
-    A worker's writes never raise: a job whose record cannot be written still runs and ends.
+    What a worker notes is never lost and never stops its job: while the results are away it goes
+    into the broker's outbox, and is brought from there later; see `penstock.housekeeping`.
     """
 
-    def __init__(self, redis: "Redis", ttl: int) -> None:
-        self.redis = redis
+    def __init__(self, results: Redis, broker: Callable[[], Broker], ttl: int) -> None:
+        self.redis = results
         self.ttl = ttl
+        self._broker = cache(broker)
+        self._open = results.register_script(OPEN)
+        self._note = results.register_script(NOTE)
+        self._cancel = results.register_script(CANCEL)
 
     @classmethod
-    def connect(cls, settings: Settings) -> Self:
-        """Return the records that `settings` name; the connection is made when it is first used."""
-        redis = Redis.from_url(
+    def connect(
+        cls,
+        settings: Settings,
+        broker: Callable[[], Broker] | None = None,
+        *,
+        timeout: float = 2,
+        retries: int = 2,
+    ) -> Self:
+        """Return the records that `settings` name.
+
+        `broker` makes a client of the broker when it is needed, where that is not the settings'.
+        `timeout` is seconds to wait for an answer, `retries` how often it is asked for once more.
+        """
+        results = Redis.from_url(
             settings.redis("results"),
-            decode_responses=True,
-            socket_connect_timeout=0.5,
-            socket_timeout=2,
-            retry=Retry(ExponentialBackoff(base=0.05, cap=0.2), 2),
+            socket_connect_timeout=min(0.5, timeout),
+            socket_timeout=timeout,
+            retry=Retry(ExponentialBackoff(base=0.05, cap=0.2), retries),
+            # An error's text may have halves of characters, which cannot be sent.
+            encoding_errors="replace",
         )
-        return cls(redis, settings.records_ttl)
+
+        def named() -> Broker:
+            return Broker(Redis.from_url(settings.redis("broker"), socket_connect_timeout=1))
+
+        return cls(results, broker or named, settings.records_ttl)
 
     @staticmethod
     def _key(job_id: str) -> str:
         return f"penstock:job:{job_id}"
 
-    def _write(
-        self,
-        job_id: str,
-        fields: Fields,
-        *,
-        start: bool = False,
-        attempt: int | None = None,
-        obsolete: tuple[str, ...] = (),
-    ) -> int | None:
-        """Write `fields`; with `start`, count another attempt and return which it is.
-
-        With `attempt`, nothing is written when a later one has begun.
-        """
-        key = self._key(job_id)
-        with self.redis.pipeline() as pipe:
-            if attempt is not None:
-                pipe.watch(key)  # type: ignore[no-untyped-call]
-                if pipe.hget(key, "attempts") != str(attempt):
-                    return None
-                pipe.multi()
-            pipe.hset(key, mapping=fields)
-            if obsolete:
-                pipe.hdel(key, *obsolete)
-            pipe.expire(key, self.ttl)
-            if start:
-                pipe.hincrby(key, "attempts", 1)
-            outcomes = pipe.execute()
-        return int(outcomes[-1]) if start else None
+    # The web tier's side: errors are raised, for the client can be told.
 
     def read(self, job_id: str) -> Record | None:
         """Return the record, or None for an id that was never issued; may raise RedisError."""
-        fields = self.redis.hgetall(self._key(job_id))
-        return Record.model_validate({"id": job_id, **fields}) if fields else None
+        fields = cast("Mapping[bytes, bytes]", self.redis.hgetall(self._key(job_id)))
+        known = {name.decode(): value.decode() for name, value in fields.items()}
+        return Record.model_validate({"id": job_id, **known}) if known else None
 
     def open(self, job_id: str, job: str, queue: str) -> None:
-        """Record a job that is about to be queued; may raise RedisError."""
-        self._write(
-            job_id, {"job": job, "queue": queue, "state": State.PENDING, "queued_at": time()}
-        )
-
-    def forget(self, job_id: str) -> None:
-        """Remove the record of a job that could not be queued after all."""
-        with self._never_raising(job_id):
-            self.redis.delete(self._key(job_id))
-
-    def start(self, job_id: str, job: str, queue: str) -> int | None:
-        """Record that a worker begins the job; return which attempt it is, if that is known."""
-        fields: Fields = {
-            "job": job,
-            "queue": queue,
-            "state": State.STARTED,
-            "started_at": time(),
-        }
-        with self._never_raising(job_id):
-            return self._write(job_id, fields, start=True, obsolete=("retry_at",))
-        return None
-
-    def progress(self, job_id: str, done: int, total: int) -> None:
-        """Record that `done` of `total` steps are done."""
-        with self._never_raising(job_id):
-            self._write(job_id, {"state": State.PROGRESS, "progress": done, "total": total})
-
-    def retry(self, job_id: str, error: str, at: float, attempt: int | None = None) -> None:
-        """Record that `attempt` failed for now and the job is tried again at the time `at`.
-
-        The message of the next attempt is out by then, so that may have begun or even ended.
-        """
-        fields: Fields = {"state": State.RETRY, "error": error, "retry_at": at}
-        with self._never_raising(job_id), suppress(WatchError):
-            self._write(job_id, fields, attempt=attempt)
-
-    def succeed(self, job_id: str, result: Any) -> None:
-        """Record the job's end with its result, which must be JSON."""
-        with self._never_raising(job_id):
-            self._write(
-                job_id,
-                {"state": State.SUCCESS, "finished_at": time(), "result": json.dumps(result)},
-                obsolete=("error", "retry_at"),
-            )
-
-    def fail(self, job_id: str, error: str, state: State = State.FAILURE) -> None:
-        """Record the job's end without a result."""
-        with self._never_raising(job_id):
-            self._write(
-                job_id,
-                {"state": state, "finished_at": time(), "error": error},
-                obsolete=("retry_at",),
-            )
-
-    @contextmanager
-    def _never_raising(self, job_id: str) -> Iterator[None]:
+        """Record a job that was queued, unless a worker was faster; raises nothing."""
+        fields = {"job": job, "queue": queue, "state": State.PENDING, "queued_at": time()}
+        words = [cast("str", word) for pair in fields.items() for word in pair]
         try:
-            yield
+            self._open(keys=[self._key(job_id)], args=[self.ttl, *words])
         except RedisError as error:
-            logger.warning("record not written", job_id=job_id, error=str(error))
+            logger.warning("the results are away; noted in the broker", error=str(error))
+            # No run has this fence, so what a worker has noted by then stands.
+            self._note_later({"id": job_id, "fence": 0, **fields})
+
+    def cancel(self, job_id: str) -> State | None:
+        """Cancel a job that has not ended; return the state it had, None for an unknown one.
+
+        It will not start any more, also when the results are away at that time; one that runs is
+        told when it next reports its progress. May raise RedisError.
+        """
+        answer = self._cancel(keys=[self._key(job_id)], args=[time()])
+        if answer is None:
+            return None
+        state = State(answer.decode())
+        if state not in FINAL or state == State.CANCELLED:
+            self._mark_cancelled(job_id)
+        return state
+
+    def _mark_cancelled(self, job_id: str) -> None:
+        """Say it in the broker as well, which a worker asks when it cannot ask the results."""
+        try:
+            broker = self._broker()
+            broker.client.set(_mark(broker, job_id), "", ex=self.ttl)
+        except (RedisError, OperationalError) as error:
+            logger.warning("cancelled in the results only", job_id=job_id, error=str(error))
+
+    # The workers' side: nothing is raised but CancelledError.
+
+    def note(self, job_id: str, state: State, fence: int, **fields: Any) -> None:
+        """Note what became of a run; raises CancelledError where it is not wanted any more."""
+        update = {"id": job_id, "state": state, "fence": fence, **fields}
+        try:
+            verdict = self.apply(update)
+        except RedisError as error:
+            logger.warning("the results are away; noted in the broker", error=str(error))
+            verdict = self._note_later(update)
+        if verdict == "CANCELLED" and not state.final:
+            raise CancelledError(f"job {job_id} was cancelled")
+
+    def _note_later(self, update: dict[str, Any]) -> str:
+        """Put an update into the outbox; return "CANCELLED" where the broker knows of that."""
+        try:
+            broker = self._broker()
+            with broker.client.pipeline() as pipe:
+                pipe.rpush(broker.keys.outbox, json.dumps(update))
+                pipe.exists(_mark(broker, update["id"]))
+                _, cancelled = pipe.execute()
+        except (RedisError, OperationalError) as error:
+            logger.error("the record was not written", error=str(error), **update)
+            return "lost"
+        return "CANCELLED" if cancelled else "noted"
+
+    def apply(self, update: dict[str, Any]) -> str:
+        """Write an update; return "noted", "stale" or "CANCELLED". May raise RedisError."""
+        fields = {name: value for name, value in update.items() if name not in _NOT_FIELDS}
+        if State(update["state"]).final:
+            fields["finished_at"] = update.get("at") or time()
+        words = [word for pair in fields.items() for word in pair] or ["state", update["state"]]
+        verdict = self._note(
+            keys=[self._key(update["id"])],
+            args=[self.ttl, update["fence"], update["state"], *words],
+        )
+        return cast("bytes", verdict).decode()
+
+
+_NOT_FIELDS = {"id", "state", "fence", "at"}
+
+
+def _mark(broker: Broker, job_id: str) -> str:
+    return f"{broker.keys.prefix}penstock:cancelled:{job_id}"

@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     results_url: RedisUrl = "redis://127.0.0.1:6379/1"
     cache_url: RedisUrl = "redis://127.0.0.1:6379/2"
     redis_password: SecretStr | None = None
+    # What a process does at start where a server does not suit its role: end, say so, or nothing.
+    role_guard: Literal["enforce", "warn", "off"] = "enforce"
 
     database_url: str = "sqlite:///var/penstock.db"
     database_password: SecretStr | None = None
@@ -68,9 +70,15 @@ class Settings(BaseSettings):
     files: Path = Path("var/files")
     files_ttl: Annotated[int, Field(ge=60)] = 7 * 86400
     records_ttl: Annotated[int, Field(ge=60)] = 7 * 86400
+    # Dead letters are dropped when they are older than this, and the oldest when there are more.
+    dead_ttl: Annotated[int, Field(ge=60)] = 30 * 86400
+    dead_max: Annotated[int, Field(ge=1)] = 100_000
 
     # At start, how long to go on trying a Redis or a database that does not answer.
     wait: Annotated[float, Field(ge=0)] = 0
+    # How long a worker that was told to stop lets its running jobs go on; what has not ended then
+    # goes back to its queue. By default the catalogue's grace, less a margin to do so in.
+    grace: Annotated[float, Field(ge=0)] | None = None
     # Multiplies every retry delay: 1 in production, nearly 0 in a demo or a test.
     retry_scale: Annotated[float, Field(ge=0)] = 1
 

@@ -279,6 +279,8 @@ def _environment(folder: Path) -> dict[str, str]:
         "PENSTOCK_PAYMENT_URL": f"http://{ports['PENSTOCK_PROVIDER_BIND']}",
         "PENSTOCK_PROVIDER_LEDGER": str(folder / "ledger.jsonl"),
         "PENSTOCK_FLOWER_SIGN_IN": f"admin:{token_urlsafe(12)}",
+        # Less than the reaper gives a process before it kills it.
+        "PENSTOCK_GRACE": "8",
         # The processes start together, so each waits for what it needs.
         "PENSTOCK_WAIT": "30",
         **os.environ,

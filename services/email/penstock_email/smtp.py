@@ -10,6 +10,10 @@ from penstock_email.message import Mail
 
 
 class MailServerUnavailableError(Exception):
+    """The mail server may take the mail later; whether it has done so now is not known."""
+
+
+class MailNotTakenError(MailServerUnavailableError):
     """The mail server cannot be reached, or cannot take the mail for now (an answer 4xx)."""
 
 
@@ -20,13 +24,14 @@ class MailRefusedError(Exception):
 def deliver(mail: Mail, settings: Settings) -> None:
     """Return when the mail server has taken the mail for every recipient.
 
-    It has taken it for none when this raises MailRefusedError. With MailServerUnavailableError it
-    may have, where the connection was lost before its last answer: SMTP has no transactions, and
-    the Message-ID, the same on every attempt, is what tells a copy.
+    It has taken it for none when this raises MailRefusedError or MailNotTakenError. With a plain
+    MailServerUnavailableError it may have, since it never gave its last answer, or none that can be
+    understood: SMTP has no transactions, and the Message-ID, the same on every attempt, is what
+    tells a copy.
     """
     where = f"the mail server {settings.smtp_host}:{settings.smtp_port}"
     with _errors_told_apart(where), _session(settings) as server:
-        _hand_over(server, mail)
+        _hand_over(server, mail, where)
 
 
 @contextmanager
@@ -55,7 +60,7 @@ def _session(settings: Settings) -> Iterator[smtplib.SMTP]:
         server.close()
 
 
-def _hand_over(server: smtplib.SMTP, mail: Mail) -> None:
+def _hand_over(server: smtplib.SMTP, mail: Mail, where: str) -> None:
     """Give the mail to the server for all recipients or for none.
 
     `smtplib.SMTP.send_message` goes on when some are refused; a mail that went to the others could
@@ -74,21 +79,30 @@ def _hand_over(server: smtplib.SMTP, mail: Mail) -> None:
     refused = {who: said for who, said in answers.items() if said[0] not in {250, 251}}
     if refused:
         raise smtplib.SMTPRecipientsRefused(refused)
-    code, answer = server.data(mail.content)
-    if code != 250:
+    try:
+        code, answer = server.data(mail.content)
+    except smtplib.SMTPResponseException:
+        raise
+    except OSError as error:
+        # Its other errors are of this kind too. By now the server may have the mail.
+        raise MailServerUnavailableError(f"{where} was lost with the mail: {error}") from error
+    if 400 <= code < 600:
         raise smtplib.SMTPDataError(code, answer)
+    if code != 250:
+        said = _said(code, answer)
+        raise MailServerUnavailableError(f"{where} gave the mail an answer of its own: {said}")
 
 
 @contextmanager
 def _errors_told_apart(where: str) -> Iterator[None]:
-    """Turn smtplib's errors into the two of this module.
+    """Turn smtplib's errors into those of this module; all of them come before the mail is given.
 
     Answers 4xx are transient and 5xx permanent (RFC 5321, section 4.2.1).
     """
     try:
         yield
     except smtplib.SMTPServerDisconnected as error:
-        raise MailServerUnavailableError(f"{where}: {error}") from error
+        raise MailNotTakenError(f"{where}: {error}") from error
     except smtplib.SMTPRecipientsRefused as error:
         said = "; ".join(f"{who}: {_said(*answer)}" for who, answer in error.recipients.items())
         codes = [code for code, _ in error.recipients.values()]
@@ -99,13 +113,13 @@ def _errors_told_apart(where: str) -> Iterator[None]:
     except smtplib.SMTPException as error:
         raise MailRefusedError(f"{where}: {error}") from error
     except OSError as error:
-        raise MailServerUnavailableError(f"{where} cannot be reached: {error}") from error
+        raise MailNotTakenError(f"{where} cannot be reached: {error}") from error
 
 
 def _verdict(codes: list[int]) -> type[Exception]:
     """Return the error for a mail that was answered so; one permanent answer makes it permanent."""
     transient = all(400 <= code < 500 for code in codes)
-    return MailServerUnavailableError if transient else MailRefusedError
+    return MailNotTakenError if transient else MailRefusedError
 
 
 def _said(code: int, text: bytes | str) -> str:

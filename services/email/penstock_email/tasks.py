@@ -8,11 +8,21 @@ from sqlalchemy.exc import OperationalError
 
 from penstock.contracts import EmailSend, EmailSent, NotificationSend, NotificationSent
 from penstock.database import Database, User
-from penstock.http import ProviderUnavailableError, post_once
+from penstock.http import (
+    ProviderNotReachedError,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+    post_once,
+)
 from penstock.storage import Files
 from penstock.task import JobTask
 from penstock_email.message import compose
-from penstock_email.smtp import MailServerUnavailableError, deliver
+from penstock_email.smtp import (
+    MailNotTakenError,
+    MailRefusedError,
+    MailServerUnavailableError,
+    deliver,
+)
 
 
 # Celery's types know its own Task only, not the class that `penstock.install` puts in its place.
@@ -33,12 +43,13 @@ def send(self: JobTask, job: EmailSend) -> EmailSent:
 def notify(self: JobTask, job: NotificationSend) -> NotificationSent:
     """Tell a user something: through the provider at the setting notification_url, or by mail."""
     name, email = _user(job.user_id, self.settings.database())
-    if self.settings.notification_url:
-        post_once(
-            self.settings.notification_url,
-            {**job.model_dump(), "name": name, "email": email},
-            idempotency_key=self.job_id,
-            timeout=self.settings.http_timeout,
+    if url := self.settings.notification_url:
+        body = {**job.model_dump(), "name": name, "email": email}
+        timeout = self.settings.http_timeout
+        self.once(
+            "notify",
+            lambda: post_once(url, body, idempotency_key=self.job_id, timeout=timeout).status_code,
+            released_by=(ProviderNotReachedError, ProviderRefusedError),
         )
         return NotificationSent(user_id=job.user_id, channel="provider")
     context = {"name": name, "title": job.title, "message": job.message}
@@ -49,7 +60,11 @@ def notify(self: JobTask, job: NotificationSend) -> NotificationSent:
 def _send(email: EmailSend, task: JobTask) -> EmailSent:
     settings = task.settings
     mail = compose(email, task.job_id, settings.mail_from, Files(settings.files))
-    deliver(mail, settings)
+    task.once(
+        "send",
+        lambda: deliver(mail, settings),
+        released_by=(MailNotTakenError, MailRefusedError),
+    )
     return EmailSent(
         message_id=mail.message_id, recipients=len(mail.recipients), size=len(mail.content)
     )

@@ -2,7 +2,7 @@
 
 from errno import EADDRINUSE
 
-from penstock import reach
+from penstock import reach, roles
 from penstock.app import app
 from penstock.settings import get_settings, stop
 
@@ -26,6 +26,7 @@ def main() -> None:
         # Flower takes what a comma separates for several sign-ins, and compares ASCII alone.
         stop("PENSTOCK_FLOWER_SIGN_IN must be ASCII without a comma")
     reach.require_redis(settings, "broker")
+    roles.check(settings, "broker")
     settings.state.mkdir(parents=True, exist_ok=True)
     address, _, port = settings.flower_bind.rpartition(":")
     command = [

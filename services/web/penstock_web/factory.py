@@ -1,37 +1,62 @@
 """The application factory."""
 
-from celery import Celery
 from flask import Flask
 
-from penstock import install
+from penstock.conventions import lasting_broker
 from penstock.database import Database
+from penstock.dead_letters import DeadLetters
+from penstock.producer import IMPATIENT, Producer
 from penstock.records import Records
 from penstock.settings import Settings, get_settings
+from penstock.stack import make_app
 from penstock.storage import Files
-from penstock_web import articles, auth, cache, files, health, images, jobs, problems, stats, users
+from penstock_web import (
+    articles,
+    auth,
+    cache,
+    dead_letters,
+    files,
+    health,
+    images,
+    jobs,
+    problems,
+    stats,
+    users,
+)
 from penstock_web.services import Services
 
 # Room for a multipart request's own lines around the file.
 OVERHEAD = 64 * 1024
+# Seconds that a request waits for the job records: without them a job is accepted all the same.
+RECORDS_TIMEOUT = 0.4
 
 
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the web application; ends the process with exit code 2 when no API key is set."""
     settings = settings or get_settings()
     key = auth.required_key(settings)
+    celery = make_app(settings)
+    records = Records.connect(
+        settings,
+        lambda: lasting_broker(celery, **IMPATIENT),
+        timeout=RECORDS_TIMEOUT,
+        retries=0,
+    )
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = settings.upload_max + OVERHEAD
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["penstock"] = Services(
         settings=settings,
-        celery=install(Celery("penstock", set_as_current=False), settings),
-        records=Records.connect(settings),
+        celery=celery,
+        records=records,
+        producer=Producer(celery, records),
+        dead_letters=DeadLetters.connect(settings),
         database=Database(settings.database(), pool_size=16),
         files=Files(settings.files),
     )
     cache.init_app(app, settings)
     problems.init_app(app)
     auth.init_app(app, key)
-    for part in (articles, users, stats, cache, jobs, images, files, health):
+    for part in (articles, users, stats, cache, jobs, dead_letters, images, files, health):
         app.register_blueprint(part.blueprint)
     return app

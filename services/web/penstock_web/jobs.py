@@ -15,8 +15,10 @@ from penstock.contracts import (
     ReportExport,
 )
 from penstock.contracts.base import Contract, ShortLine
-from penstock.producer import new_id, submit
+from penstock.gate import AlreadyAcceptedError
+from penstock.producer import new_id
 from penstock.records import Record, State
+from penstock_web.idempotency import once
 from penstock_web.problems import parse
 from penstock_web.services import services
 
@@ -25,21 +27,32 @@ blueprint = Blueprint("jobs", __name__, url_prefix="/api")
 # Seconds that a client is asked to wait before it looks at a running job again.
 POLL_AFTER = 1
 
+NO_JOB = "no job was ever accepted under the id {}, or its record has expired"
+
 STATUS = {
     State.PENDING: "waiting in the queue",
     State.STARTED: "running",
     State.PROGRESS: "running",
     State.RETRY: "failed for now and will be tried again",
     State.SUCCESS: "done",
-    State.FAILURE: "failed for good",
-    State.REVOKED: "revoked",
+    State.DEAD: "failed for good",
+    State.CANCELLED: "cancelled",
+    State.EXPIRED: "expired before it began",
 }
 
 
 def accept(job: BaseModel, job_id: str | None = None) -> tuple[Response, int, dict[str, str]]:
     """Queue `job` and answer 202 with where its progress can be seen."""
-    it = services()
-    task_id = submit(it.celery, it.records, job, job_id)
+    return _accepted(services().producer.submit(job, job_id, once()))
+
+
+@blueprint.app_errorhandler(AlreadyAcceptedError)
+def _known(error: AlreadyAcceptedError) -> tuple[Response, int, dict[str, str]]:
+    # An error on its way here, so that what the repeated request has uploaded is removed.
+    return _accepted(error.job_id)
+
+
+def _accepted(task_id: str) -> tuple[Response, int, dict[str, str]]:
     status_url = url_for("jobs.read_status", task_id=task_id)
     body = {"message": "accepted", "task_id": task_id, "status_url": status_url}
     return jsonify(body), 202, {"Location": status_url}
@@ -109,10 +122,23 @@ def read_status(task_id: str) -> tuple[Response, int, dict[str, str]]:
     """Answer where a job stands: 200 when it has ended, well or not, 202 while it has not."""
     record = services().records.read(task_id)
     if record is None:
-        abort(404, f"no job was ever accepted under the id {task_id}, or its record has expired")
+        abort(404, NO_JOB.format(task_id))
     if record.state.final:
         return jsonify(_as_json(record)), 200, {}
     return jsonify(_as_json(record)), 202, {"Retry-After": str(POLL_AFTER)}
+
+
+@blueprint.post("/task-status/<task_id>/cancel")
+def cancel(task_id: str) -> tuple[Response, int]:
+    """Cancel a job that has not ended. A second time changes nothing and answers the same."""
+    records = services().records
+    state = records.cancel(task_id)
+    if state is not None and state.final and state != State.CANCELLED:
+        abort(409, f"the job has ended as {state} and cannot be cancelled any more")
+    record = records.read(task_id) if state is not None else None
+    if record is None:
+        abort(404, NO_JOB.format(task_id))
+    return jsonify(_as_json(record)), 200
 
 
 def _as_json(record: Record) -> dict[str, Any]:

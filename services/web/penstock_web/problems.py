@@ -12,12 +12,14 @@ from redis import RedisError
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from penstock.producer import BrokerUnavailableError
+from penstock.gate import BrokerUnavailableError, KeyReusedError, QueueFullError
 
 logger = structlog.get_logger(__name__)
 
 # Seconds after which a client may try again when a server behind this one is down.
 RETRY_AFTER = 5
+# The same when a queue is full, which takes longer to change.
+RETRY_AFTER_FULL = 30
 
 
 class Invalid(Exception):  # noqa: N818 - reads as what the request is
@@ -67,7 +69,7 @@ def parse(model: type[Contract]) -> Contract:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        raise Invalid(*_fields(error)) from None
+        raise Invalid(*fields(error)) from None
 
 
 def check(model: type[Contract], values: Mapping[str, Any]) -> Contract:
@@ -75,10 +77,11 @@ def check(model: type[Contract], values: Mapping[str, Any]) -> Contract:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise Invalid(*_fields(error)) from None
+        raise Invalid(*fields(error)) from None
 
 
-def _fields(error: ValidationError) -> list[tuple[str, str]]:
+def fields(error: ValidationError) -> list[tuple[str, str]]:
+    """Return each field that is wrong and what it wants."""
     return [
         (".".join(map(str, item["loc"])) or "body", item["msg"].removeprefix("Value error, "))
         for item in error.errors(include_url=False, include_input=False)
@@ -107,19 +110,28 @@ def init_app(app: Flask) -> None:
 
     @app.errorhandler(Unavailable)
     def _down(error: Unavailable) -> Response:
-        return _unavailable(str(error))
+        return unavailable(str(error))
 
     @app.errorhandler(BrokerUnavailableError)
     def _no_broker(_: BrokerUnavailableError) -> Response:
-        return _unavailable("the job was not accepted: the broker does not answer")
+        return unavailable("the job was not accepted: the broker does not answer")
+
+    @app.errorhandler(QueueFullError)
+    def _full(error: QueueFullError) -> Response:
+        detail = f"the job was not accepted: {error}"
+        return problem(429, detail, headers={"Retry-After": str(RETRY_AFTER_FULL)})
+
+    @app.errorhandler(KeyReusedError)
+    def _reused(error: KeyReusedError) -> Response:
+        return problem(409, str(error))
 
     @app.errorhandler(RedisError)
     def _no_records(_: RedisError) -> Response:
-        return _unavailable("the job records do not answer")
+        return unavailable("the job records do not answer")
 
     @app.errorhandler(OperationalError)
     def _no_database(_: OperationalError) -> Response:
-        return _unavailable("the database does not answer")
+        return unavailable("the database does not answer")
 
     @app.errorhandler(Exception)
     def _unexpected(error: Exception) -> Response:
@@ -127,5 +139,6 @@ def init_app(app: Flask) -> None:
         return problem(500, "something went wrong here; it has been logged")
 
 
-def _unavailable(detail: str) -> Response:
+def unavailable(detail: str) -> Response:
+    """Return that a server behind this one does not answer, and when to try again."""
     return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER)})

@@ -7,6 +7,8 @@ from celery import Celery
 from flask import current_app
 
 from penstock.database import Database
+from penstock.dead_letters import DeadLetters
+from penstock.producer import Producer
 from penstock.records import Records
 from penstock.settings import Settings
 from penstock.storage import Files
@@ -19,6 +21,8 @@ class Services:
     settings: Settings
     celery: Celery
     records: Records
+    dead_letters: DeadLetters
+    producer: Producer
     database: Database
     files: Files
 

@@ -4,15 +4,15 @@ from collections import Counter
 from importlib import import_module
 
 import pytest
-from celery import Celery
 from processes import environment, run
 from pydantic import BaseModel
 
-from penstock import contracts, install
+from penstock import contracts
 from penstock.backoff import Backoff
 from penstock.catalogue import BY_CONTRACT, BY_JOB, BY_QUEUE, QUEUE_OF, QUEUES, Job, Queue
 from penstock.contracts import PaymentProcess
 from penstock.settings import Settings
+from penstock.stack import make_app
 from penstock.task import JobTask
 
 
@@ -67,7 +67,7 @@ def test_work_that_comes_by_the_clock_needs_nothing_in_its_message() -> None:
 def test_the_handlers_of_a_queue_are_exactly_its_jobs_with_their_limits(queue: Queue) -> None:
     module = f"{queue.package}.tasks"
     import_module(module)
-    app = install(Celery("handlers", set_as_current=False), Settings())
+    app = make_app(Settings())
     app.finalize()
     tasks = {name: task for name, task in app.tasks.items() if task.__module__ == module}
     assert tasks.keys() == {job.name for job in queue.jobs}

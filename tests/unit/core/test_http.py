@@ -1,13 +1,20 @@
 import logging
+from typing import Any
 
 import pytest
 import structlog
 from pydantic import SecretStr
 from requests import Response
-from servers import Provider
+from servers import Provider, deaf_port
 
 from penstock import log
-from penstock.http import ProviderRefusedError, ProviderUnavailableError, post_once
+from penstock.http import (
+    ProviderNotReachedError,
+    ProviderRefusedError,
+    ProviderUnavailableError,
+    ProviderUnclearError,
+    post_once,
+)
 from penstock.settings import Settings
 
 TOKEN = SecretStr("hidden")
@@ -45,6 +52,25 @@ def test_an_answer_that_may_be_another_later_is_transient(provider: Provider, st
         post(provider)
 
 
+@pytest.mark.parametrize("status", [408, 429])
+def test_a_request_that_was_put_off_unread_has_had_no_effect(
+    provider: Provider, status: int
+) -> None:
+    provider.answers = [(status, {})]
+    with pytest.raises(ProviderNotReachedError):
+        post(provider)
+
+
+@pytest.mark.parametrize("answer", [(409, {}), (500, {}), (503, {}), "drop", "hang"])
+def test_whether_a_provider_that_fails_has_acted_is_not_known(
+    provider: Provider, answer: tuple[int, Any] | str
+) -> None:
+    provider.answers = [answer]
+    with pytest.raises(ProviderUnavailableError) as caught:
+        post(provider, timeout=0.2)
+    assert not isinstance(caught.value, ProviderNotReachedError)
+
+
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
 def test_any_other_refusal_is_permanent_and_gives_the_reason(
     provider: Provider, status: int
@@ -58,7 +84,7 @@ def test_any_other_refusal_is_permanent_and_gives_the_reason(
 def test_a_redirection_is_not_followed(provider: Provider, status: int) -> None:
     provider.headers = {"Location": f"{provider.url}/elsewhere"}
     provider.answers = [(status, {})]
-    with pytest.raises(ProviderRefusedError, match=f"answered {status}"):
+    with pytest.raises(ProviderUnclearError, match=f"answered {status}"):
         post(provider)
     assert [request.path for request in provider.requests] == ["/things"]
 
@@ -84,8 +110,13 @@ def test_an_answer_that_does_not_come_in_time_is_transient(provider: Provider) -
 def test_a_provider_that_is_not_there_is_transient_and_named() -> None:
     with Provider() as provider:
         url = provider.url
-    with pytest.raises(ProviderUnavailableError, match=f"no answer from {url}/things"):
+    with pytest.raises(ProviderNotReachedError, match=f"no answer from {url}/things"):
         post(provider)
+
+
+def test_a_provider_that_drops_the_request_to_connect_was_not_reached() -> None:
+    with deaf_port() as port, pytest.raises(ProviderNotReachedError):
+        post_once(f"http://127.0.0.1:{port}/", {}, idempotency_key="job-1", timeout=0.2)
 
 
 def test_a_password_in_the_address_is_in_no_message(provider: Provider) -> None:

@@ -3,15 +3,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 from celery.exceptions import Retry
 from pydantic import ValidationError
 from servers import MailServer, Provider
 
-from penstock import install
 from penstock.database import Base, Database, User
 from penstock.records import Records, State
 from penstock.settings import Settings
+from penstock.stack import make_app
 from penstock.storage import Files
 from penstock_email.smtp import MailRefusedError, MailServerUnavailableError
 from penstock_email.tasks import notify, send
@@ -23,6 +22,7 @@ NOTICE = {"user_id": 7, "title": "Gate open", "message": "Water < 3 m\nand falli
 @pytest.fixture
 def settings(redis_url: str, sqlite_url: str, tmp_path: Path, mail_server: MailServer) -> Settings:
     return Settings(
+        broker_url=f"{redis_url}/0",
         results_url=f"{redis_url}/1",
         database_url=sqlite_url,
         files=tmp_path / "files",
@@ -42,7 +42,7 @@ def ada(settings: Settings) -> None:
 
 def run(name: str, job: dict[str, Any], settings: Settings, **options: Any) -> Any:
     """Do the job here and now, with its retries one right after the other."""
-    app = install(Celery("test", set_as_current=False), settings)
+    app = make_app(settings)
     return app.tasks[name].apply(kwargs={"job": job}, task_id="job-1", **options)
 
 
@@ -127,9 +127,28 @@ def test_a_job_ends_when_the_catalogues_retries_are_used_up(
     assert mail_server.attempts == 1 + 5
     record = Records.connect(settings).read("job-1")
     assert record is not None
-    assert record.state == State.FAILURE
+    assert record.state == State.DEAD
     assert record.error is not None
     assert "451 later" in record.error
+
+
+def test_a_mail_that_was_taken_is_not_sent_again(
+    settings: Settings, mail_server: MailServer
+) -> None:
+    first = run("email.send", MAIL, settings).result
+    # Delivered once more, because its worker was lost before it had said that the job is done.
+    assert run("email.send", MAIL, settings).result == first
+    assert mail_server.attempts == 1
+
+
+def test_a_mail_that_may_have_been_taken_is_sent_again_as_the_same_mail(
+    settings: Settings, mail_server: MailServer
+) -> None:
+    mail_server.answers["DATA"] = ["drop"]
+    assert run("email.send", MAIL, settings).state == "SUCCESS"
+    assert mail_server.attempts == 2
+    (message,) = mail_server.messages
+    assert message["Message-ID"] == "<job-1@example.com>"
 
 
 def test_a_mail_that_is_refused_fails_at_once(settings: Settings, mail_server: MailServer) -> None:
@@ -182,6 +201,16 @@ def test_a_notification_goes_to_the_provider_where_there_is_one(
     assert request.headers["Idempotency-Key"] == "job-1"
     assert request.body == NOTICE | {"name": "Ada & Söhne", "email": "ada@example.com"}
     assert mail_server.mails == []
+
+
+@pytest.mark.usefixtures("ada")
+def test_a_notification_that_was_taken_is_not_given_again(
+    settings: Settings, provider: Provider
+) -> None:
+    settings.notification_url = provider.url
+    first = run("notification.send", NOTICE, settings).result
+    assert run("notification.send", NOTICE, settings).result == first
+    assert len(provider.requests) == 1
 
 
 @pytest.mark.usefixtures("ada")

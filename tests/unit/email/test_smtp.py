@@ -10,7 +10,12 @@ from penstock.contracts import EmailSend
 from penstock.settings import Settings
 from penstock.storage import Files
 from penstock_email.message import Mail, compose
-from penstock_email.smtp import MailRefusedError, MailServerUnavailableError, deliver
+from penstock_email.smtp import (
+    MailNotTakenError,
+    MailRefusedError,
+    MailServerUnavailableError,
+    deliver,
+)
 
 
 def settings_for(server: MailServer, **more: Any) -> Settings:
@@ -82,18 +87,37 @@ def test_an_answer_4xx_is_transient_and_5xx_permanent(
         deliver(mail_to("ada@example.com"), settings_for(mail_server))
 
 
-@pytest.mark.parametrize("command", ["MAIL", "ada@example.com", "DATA"])
-def test_a_lost_connection_is_transient(mail_server: MailServer, command: str) -> None:
+@pytest.mark.parametrize("command", ["MAIL", "ada@example.com"])
+def test_a_connection_that_is_lost_before_the_mail_is_given_is_transient(
+    mail_server: MailServer, command: str
+) -> None:
     mail_server.answers[command] = ["drop"]
-    with pytest.raises(MailServerUnavailableError):
+    with pytest.raises(MailNotTakenError):
         deliver(mail_to("ada@example.com"), settings_for(mail_server))
+
+
+@pytest.mark.parametrize("answer", ["drop", "what?", "299 as you like"])
+def test_without_an_answer_to_the_mail_that_can_be_understood_nobody_knows(
+    mail_server: MailServer, answer: str
+) -> None:
+    mail_server.answers["DATA"] = [answer]
+    with pytest.raises(MailServerUnavailableError, match=r"127\.0\.0\.1") as caught:
+        deliver(mail_to("ada@example.com"), settings_for(mail_server))
+    assert not isinstance(caught.value, MailNotTakenError)
+
+
+@pytest.mark.parametrize("command", ["MAIL", "grey@example.com", "DATA"])
+def test_a_mail_that_is_put_off_was_not_taken(mail_server: MailServer, command: str) -> None:
+    mail_server.answers[command] = ["451 later"]
+    with pytest.raises(MailNotTakenError):
+        deliver(mail_to("grey@example.com"), settings_for(mail_server))
 
 
 def test_a_server_that_is_not_there_is_transient_and_named() -> None:
     with MailServer() as server:
         settings = settings_for(server)
     where = rf"127\.0\.0\.1:{settings.smtp_port} cannot be reached"
-    with pytest.raises(MailServerUnavailableError, match=where):
+    with pytest.raises(MailNotTakenError, match=where):
         deliver(mail_to("ada@example.com"), settings)
 
 

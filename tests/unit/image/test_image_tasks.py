@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 from PIL import ExifTags, Image
+from redis import Redis
 
 import penstock_image.tasks  # noqa: F401 - its tasks are shared with every app
-from penstock import install
 from penstock.records import Record, Records, State
 from penstock.settings import Settings
+from penstock.stack import make_app
 from penstock.storage import Files
 
 JOB = "5b1f0f9e-2a57-4a55-9df2-3d3c8d4b6c11"
@@ -56,7 +56,9 @@ def process(settings: Settings, content: bytes | None, **changes: Any) -> Record
         ],
         **changes,
     }
-    app = install(Celery("tests", set_as_current=False), settings)
+    app = make_app(settings)
+    # Run again under the same id, it would be a late run of a job that has ended.
+    Redis.from_url(settings.results_url).flushdb()
     app.tasks["image.process"].apply(kwargs={"job": job}, task_id=JOB)
     record = Records.connect(settings).read(JOB)
     assert record is not None
@@ -110,7 +112,7 @@ def test_an_upload_that_cannot_be_used_fails_at_once_with_the_reason(
 ) -> None:
     record = process(settings, content)
 
-    assert record.state is State.FAILURE
+    assert record.state is State.DEAD
     assert record.attempts == 1
     assert (record.error or "").startswith(reason)
     assert not (settings.files / JOB).exists()
@@ -119,12 +121,12 @@ def test_an_upload_that_cannot_be_used_fails_at_once_with_the_reason(
 def test_a_picture_over_the_pixel_limit_fails_with_the_setting(settings: Settings) -> None:
     record = process(settings.model_copy(update={"image_max_pixels": 1000}), PHOTO)
 
-    assert record.state is State.FAILURE
+    assert record.state is State.DEAD
     assert "480 x 640 pixels; the setting image_max_pixels takes at most 1,000" in str(record.error)
 
 
 def test_the_next_job_runs_after_one_that_failed(settings: Settings) -> None:
-    assert process(settings, PHOTO[:5000]).state is State.FAILURE
+    assert process(settings, PHOTO[:5000]).state is State.DEAD
 
     assert process(settings, PHOTO).state is State.SUCCESS
 
@@ -132,7 +134,7 @@ def test_the_next_job_runs_after_one_that_failed(settings: Settings) -> None:
 def test_an_upload_that_is_gone_fails_at_once(settings: Settings) -> None:
     record = process(settings, None)
 
-    assert record.state is State.FAILURE
+    assert record.state is State.DEAD
     assert record.attempts == 1
     assert f"the upload '{JOB}-in/original' is not in the shared folder any more" in str(
         record.error
@@ -146,7 +148,7 @@ def test_a_shared_folder_that_cannot_be_written_to_is_tried_again(settings: Sett
 
     record = process(settings, PHOTO)
 
-    assert record.state is State.FAILURE
+    assert record.state is State.DEAD
     assert record.attempts == 4
     assert "FileExistsError" in str(record.error)
 
@@ -154,6 +156,6 @@ def test_a_shared_folder_that_cannot_be_written_to_is_tried_again(settings: Sett
 def test_a_message_that_breaks_the_contract_fails_at_once(settings: Settings) -> None:
     record = process(settings, PHOTO, renditions=[])
 
-    assert record.state is State.FAILURE
+    assert record.state is State.DEAD
     assert record.attempts == 1
     assert "renditions" in str(record.error)

@@ -4,16 +4,17 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from celery import Celery
 from celery.exceptions import Retry
 from pydantic import ValidationError
+from redis import Redis
 from servers import Provider
 from werkzeug.serving import make_server
 
-from penstock import install
+from penstock.effects import UncertainEffectError
 from penstock.http import ProviderRefusedError, ProviderUnavailableError
 from penstock.records import Records, State
 from penstock.settings import Settings
+from penstock.stack import make_app
 from penstock_dev.provider import Ledger, create_app
 from penstock_payment.tasks import process
 
@@ -22,12 +23,16 @@ PAYMENT = {"order": "A-1", "amount": "19.90", "currency": "EUR"}
 
 @pytest.fixture
 def settings(redis_url: str, provider: Provider) -> Settings:
-    return Settings(results_url=f"{redis_url}/1", payment_url=provider.url)
+    return settings_for(redis_url, payment_url=provider.url)
+
+
+def settings_for(redis_url: str, **more: Any) -> Settings:
+    return Settings(broker_url=f"{redis_url}/0", results_url=f"{redis_url}/1", **more)
 
 
 def run(job: dict[str, Any], settings: Settings, **options: Any) -> Any:
     """Do the job here and now, with its retries one right after the other."""
-    app = install(Celery("test", set_as_current=False), settings)
+    app = make_app(settings)
     return app.tasks[process.name].apply(kwargs={"job": job}, task_id="job-1", **options)
 
 
@@ -51,9 +56,7 @@ def test_a_charge_is_asked_for_under_the_jobs_id_and_the_record_names_it(
 
 
 def test_the_key_of_the_provider_goes_with_the_request(redis_url: str, provider: Provider) -> None:
-    settings = Settings(
-        results_url=f"{redis_url}/1", payment_url=provider.url, payment_key="secret"
-    )
+    settings = settings_for(redis_url, payment_url=provider.url, payment_key="secret")
     run(PAYMENT, settings)
     assert provider.requests[0].headers["Authorization"] == "Bearer secret"
 
@@ -96,7 +99,7 @@ def test_a_declined_card_ends_the_job_with_the_providers_reason(
     assert len(provider.requests) == 1
     record = Records.connect(settings).read("job-1")
     assert record is not None
-    assert record.state == State.FAILURE
+    assert record.state == State.DEAD
     assert "the card was declined" in (record.error or "")
 
 
@@ -142,6 +145,46 @@ def test_a_job_ends_when_the_catalogues_retries_are_used_up(
     assert len(provider.requests) == 1 + 5
 
 
+def test_a_charge_that_was_made_is_not_asked_for_again(
+    settings: Settings, provider: Provider
+) -> None:
+    first = run(PAYMENT, settings).result
+    # Delivered once more, because its worker was lost before it had said that the job is done.
+    assert run(PAYMENT, settings).result == first
+    assert len(provider.requests) == 1
+
+
+def test_a_charge_that_was_declined_can_be_asked_for_when_the_job_is_replayed(
+    settings: Settings, provider: Provider
+) -> None:
+    provider.answers = [(402, {})]
+    run(PAYMENT, settings)
+
+    assert run(PAYMENT, settings).result["charge_id"] == "ch_1"
+
+
+def test_a_charge_that_may_have_been_made_is_left_to_a_person_when_its_key_may_be_forgotten(
+    settings: Settings, provider: Provider
+) -> None:
+    provider.answers = ["drop"]
+    with pytest.raises(Retry):
+        run(PAYMENT, settings, throw=True)
+    broker = Redis.from_url(settings.broker_url)
+    broker.hincrby("penstock:effects:job-1", "charge:since", -25 * 3600 * 1000)
+
+    assert isinstance(run(PAYMENT, settings).result, UncertainEffectError)
+    assert len(provider.requests) == 1
+
+
+def test_a_charge_that_never_got_to_the_provider_is_not_uncertain(redis_url: str) -> None:
+    with Provider() as provider:
+        settings = settings_for(redis_url, payment_url=provider.url)
+    with pytest.raises(Retry):
+        run(PAYMENT, settings, throw=True)
+
+    assert not Redis.from_url(settings.broker_url).hexists("penstock:effects:job-1", "charge:token")
+
+
 class _LosesItsFirstAnswer:
     """A WSGI app in front of another that does what it is asked, then fails once."""
 
@@ -176,7 +219,7 @@ def charging_url(ledger: Ledger) -> Iterator[str]:
 def test_a_charge_whose_answer_was_lost_is_made_once(
     redis_url: str, charging_url: str, ledger: Ledger
 ) -> None:
-    result = run(PAYMENT, Settings(results_url=f"{redis_url}/1", payment_url=charging_url))
+    result = run(PAYMENT, settings_for(redis_url, payment_url=charging_url))
     (charge,) = ledger.charges.values()
     assert result.result["charge_id"] == charge["id"]
     assert charge["amount"] == 1990

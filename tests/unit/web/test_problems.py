@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from redis import ConnectionError as NoRedisError
 from sqlalchemy.exc import OperationalError
 
-from penstock.producer import BrokerUnavailableError
+from penstock.gate import BrokerUnavailableError
 from penstock_web.problems import Invalid, Unavailable, check, init_app, problem
 
 

@@ -1,0 +1,96 @@
+"""A job's record hears each run's end once, and the newest run last."""
+
+import pytest
+from redis import Redis
+
+from penstock.broker import Broker
+from penstock.records import CancelledError, Records, State
+
+
+@pytest.fixture
+def records(redis_url: str) -> Records:
+    return Records(
+        Redis.from_url(f"{redis_url}/1"), lambda: Broker(Redis.from_url(redis_url)), ttl=60
+    )
+
+
+def state(records: Records) -> State:
+    record = records.read("j")
+    assert record is not None
+    return record.state
+
+
+def test_a_job_is_pending_from_the_moment_it_is_accepted(records: Records) -> None:
+    records.open("j", "email.send", "email")
+
+    record = records.read("j")
+    assert record is not None
+    assert (record.state, record.queue, record.attempts) == (State.PENDING, "email", 0)
+
+
+def test_every_start_is_counted(records: Records) -> None:
+    for fence in (1, 2, 3):
+        records.note("j", State.STARTED, fence, job="email.send")
+
+    record = records.read("j")
+    assert record is not None
+    assert record.attempts == 3
+
+
+def test_a_result_that_comes_after_a_newer_run_began_changes_nothing(records: Records) -> None:
+    records.note("j", State.STARTED, 1)
+    records.note("j", State.STARTED, 2)
+    records.note("j", State.SUCCESS, 1, result='"old"')
+
+    assert state(records) == State.STARTED
+    records.note("j", State.SUCCESS, 2, result='"new"')
+    record = records.read("j")
+    assert record is not None
+    assert record.result == "new"
+
+
+@pytest.mark.parametrize("end", [State.SUCCESS, State.DEAD, State.EXPIRED])
+def test_what_comes_after_the_end_of_a_run_changes_nothing(records: Records, end: State) -> None:
+    records.note("j", end, 1)
+    for late in (State.STARTED, State.PROGRESS, State.RETRY, State.DEAD, State.SUCCESS):
+        records.note("j", late, 1)
+
+    assert state(records) == end
+
+
+def test_a_dead_job_that_is_replayed_moves_again(records: Records) -> None:
+    records.note("j", State.DEAD, 4, error="e", reason="permanent error")
+    records.note("j", State.STARTED, 5)
+
+    assert state(records) == State.STARTED
+
+
+def test_a_cancelled_job_does_not_begin_and_a_running_one_is_told(records: Records) -> None:
+    records.open("j", "email.send", "email")
+    assert records.cancel("j") == State.PENDING
+
+    for unwanted in (State.STARTED, State.PROGRESS, State.RETRY):
+        with pytest.raises(CancelledError):
+            records.note("j", unwanted, 1)
+    assert state(records) == State.CANCELLED
+
+
+def test_a_job_that_had_its_effect_before_it_could_be_told_says_so(records: Records) -> None:
+    records.note("j", State.STARTED, 1)
+    records.cancel("j")
+    records.note("j", State.SUCCESS, 1, result='"sent"')
+
+    assert state(records) == State.SUCCESS
+
+
+@pytest.mark.parametrize("end", [State.SUCCESS, State.DEAD, State.EXPIRED])
+def test_a_job_that_has_ended_is_not_cancelled(records: Records, end: State) -> None:
+    records.note("j", end, 1)
+
+    assert records.cancel("j") == end
+    assert state(records) == end
+
+
+def test_an_unknown_job_is_not_cancelled(records: Records) -> None:
+    assert records.cancel("j") is None
+    assert records.read("j") is None
