@@ -1,0 +1,91 @@
+"""What was measured, as one table and as a file."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from math import inf
+from pathlib import Path
+from statistics import median
+
+from bench.queue.parts import PATIENCE, Figures
+from bench.queue.peers.roster import BASELINE, PEERS
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = ["celery", "kombu", "redis", "dramatiq", "rq", "huey", "taskiq", "taskiq-redis"]
+# Figures of which only the ratio to plain Celery's says much on another machine.
+COMPARED = ("jobs/s", "enqueue /s")
+
+# Of each peer, of each figure: one value for each round; None where it took too long.
+Rounds = dict[str, dict[str, list[float | None]]]
+
+
+def add(rounds: Rounds, peer: str, figures: Figures) -> None:
+    """Add a round's figures of a peer."""
+    for name, value in figures.items():
+        rounds.setdefault(peer, {}).setdefault(name, []).append(value)
+
+
+def write(rounds: Rounds, server: str, path: Path) -> None:
+    """Write medians, extremes, ratios and the rounds themselves as JSON."""
+    report = {
+        "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "redis": server},
+        "packages": {package: version(package) for package in PACKAGES},
+        "late_after_s": PATIENCE,
+        "peers": {
+            peer: {
+                name: {
+                    **dict(zip(("median", "min", "max"), _spread(values), strict=True)),
+                    "ratio": _ratio(rounds, peer, name),
+                    "rounds": values,
+                }
+                for name, values in figures.items()
+            }
+            for peer, figures in rounds.items()
+        },
+    }
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def show(rounds: Rounds) -> None:
+    """Print the table: a row for each figure, a column for each peer."""
+    peers = [peer.name for peer in PEERS if peer.name in rounds]
+    table = Table(r"median, \[min-max], ratio", *peers, show_lines=True)
+    for name in dict.fromkeys(name for figures in rounds.values() for name in figures):
+        table.add_row(name, *(_cell(rounds, peer, name) for peer in peers))
+    console = Console()
+    console.width = max(console.width, 30 + 16 * len(peers))
+    console.print(table)
+
+
+def _cell(rounds: Rounds, peer: str, name: str) -> str:
+    values = rounds[peer].get(name)
+    if values is None:
+        return ""
+    middle, low, high = map(_text, _spread(values))
+    lines = [middle] if low == high else [middle, rf"\[{low}-{high}]"]
+    if (ratio := _ratio(rounds, peer, name)) is not None:
+        lines.append(f"{ratio:.2f} x")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float | None]) -> tuple[float | None, float | None, float | None]:
+    known = [inf if value is None else value for value in values]
+    of = median(known), min(known), max(known)
+    return tuple(None if value == inf else value for value in of)  # type: ignore[return-value]
+
+
+def _ratio(rounds: Rounds, peer: str, name: str) -> float | None:
+    base = rounds.get(BASELINE.name, {}).get(name)
+    if base is None or not name.endswith(COMPARED):
+        return None
+    mine, its = _spread(rounds[peer][name])[0], _spread(base)[0]
+    return mine / its if mine and its else None
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return f"> {PATIENCE:.0f} s"
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
