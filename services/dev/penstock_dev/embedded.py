@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -156,9 +157,10 @@ class Stack:
             start_new_session=True,
             pass_fds=[lock.fileno()],
         )
-        self._spawn("redis", self._redis_command())
-        for name, command in procfile():
-            self._spawn(name, command)
+        # Interrupts reach the main thread alone: none falls between the start of a process and its
+        # being named to the reaper, which would leave it running for good.
+        with ThreadPoolExecutor(1) as spawner:
+            spawner.submit(self._spawn_all).result()
         self._until_ready()
 
     def end(self) -> None:
@@ -191,6 +193,11 @@ class Stack:
         }
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         return [find_redis_server(), *words]
+
+    def _spawn_all(self) -> None:
+        self._spawn("redis", self._redis_command())
+        for name, command in procfile():
+            self._spawn(name, command)
 
     def _spawn(self, name: str, command: list[str]) -> None:
         heartbeat = self.folder / "heartbeats" / name
