@@ -1,7 +1,13 @@
 """A job's record hears each run's end once, and the newest run last."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillWaitingError
+from pathlib import Path
+
 import pytest
 from redis import Redis
+from servers import RedisServer
 
 from penstock.broker import Broker
 from penstock.records import CancelledError, Records, State
@@ -94,3 +100,37 @@ def test_a_job_that_has_ended_is_not_cancelled(records: Records, end: State) -> 
 def test_an_unknown_job_is_not_cancelled(records: Records) -> None:
     assert records.cancel("j") is None
     assert records.read("j") is None
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Iterator[RedisServer]:
+    """One server in both roles, which is away."""
+    with RedisServer(tmp_path) as server:
+        server.kill()
+        yield server
+
+
+def recording_in(server: RedisServer) -> Records:
+    return Records(
+        Redis.from_url(f"{server.url}/1"), lambda: Broker(Redis.from_url(server.url)), ttl=60
+    )
+
+
+def test_a_success_is_held_until_one_of_the_servers_is_back(killed: RedisServer) -> None:
+    records = recording_in(killed)
+    with ThreadPoolExecutor() as pool:
+        note = pool.submit(records.note, "j", State.SUCCESS, 1, result='"done"')
+        with pytest.raises(StillWaitingError):
+            note.result(1)
+        killed.start()
+        note.result(10)
+
+    assert state(records) == State.SUCCESS
+
+
+@pytest.mark.parametrize("other", [State.STARTED, State.PROGRESS, State.DEAD])
+def test_no_other_note_holds_a_job_up_while_both_servers_are_away(
+    killed: RedisServer, other: State
+) -> None:
+    with ThreadPoolExecutor() as pool:
+        pool.submit(recording_in(killed).note, "j", other, 1).result(10)

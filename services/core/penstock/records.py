@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cache
-from time import time
+from time import sleep, time
 from typing import Any, Self, cast
 
 import structlog
@@ -19,6 +19,9 @@ from penstock.broker import Broker
 from penstock.settings import Settings
 
 logger = structlog.get_logger(__name__)
+
+# Seconds between two tries to note a success while neither server can be reached.
+AWAY_PAUSE = 0.5
 
 
 class State(StrEnum):
@@ -108,8 +111,9 @@ return state
 class Records:
     """The records of all jobs; each is kept for `ttl` seconds after it was last written.
 
-    What a worker notes is never lost and never stops its job: while the results are away it goes
-    into the broker's outbox, and is brought from there later; see `penstock.housekeeping`.
+    While the results are away, what a worker notes goes into the broker's outbox and is brought
+    from there later; see `penstock.housekeeping`. While both are away a job goes on without a note
+    of its progress, but its success is held until one of them is back.
     """
 
     def __init__(self, results: Redis, broker: Callable[[], Broker], ttl: int) -> None:
@@ -196,15 +200,26 @@ class Records:
     # The workers' side: nothing is raised but CancelledError.
 
     def note(self, job_id: str, state: State, fence: int, **fields: Any) -> None:
-        """Note what became of a run; raises CancelledError where it is not wanted any more."""
+        """Note what became of a run; raises CancelledError where it is not wanted any more.
+
+        Returns from the note of a success when it is written, however long that takes: nothing
+        tells of it again, unlike of a death, which the step that ends the delivery does.
+        """
         update = {"id": job_id, "state": state, "fence": fence, **fields}
-        try:
-            verdict = self.apply(update)
-        except RedisError as error:
-            logger.warning("the results are away; noted in the broker", error=str(error))
-            verdict = self._note_later(update)
+        verdict = self._tell(update)
+        while verdict == "lost" and state == State.SUCCESS:
+            sleep(AWAY_PAUSE)
+            verdict = self._tell(update)
         if verdict == "CANCELLED" and not state.final:
             raise CancelledError(f"job {job_id} was cancelled")
+
+    def _tell(self, update: dict[str, Any]) -> str:
+        """Write an update to the results, or else to the broker; "lost" where both are away."""
+        try:
+            return self.apply(update)
+        except RedisError as error:
+            logger.warning("the results are away; noted in the broker", error=str(error))
+            return self._note_later(update)
 
     def _note_later(self, update: dict[str, Any]) -> str:
         """Put an update into the outbox; return "CANCELLED" where the broker knows of that."""
