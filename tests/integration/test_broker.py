@@ -243,6 +243,24 @@ def test_a_thousand_that_are_due_at_once_all_move(broker: Broker, records: Recor
     assert len(set(waiting(broker))) == 1000
 
 
+@pytest.mark.parametrize("source", ["email", "email\x06\x163"])
+def test_what_is_of_other_queues_is_left_to_those_who_serve_them(
+    broker: Broker, records: Records, source: str
+) -> None:
+    custody = Custody(broker, lease=LEASE, name="worker-1")
+    [holding] = custody.open([source]).values()
+    die(custody)
+    broker.client.lpush(holding.key, encoded())
+    broker.client.sadd(broker.keys.delayed_queues, source)
+    broker.client.zadd(broker.keys.delayed(source), {encoded(): 1})
+    sleep(LEASE)
+    others = Housekeeper(broker, records, queues={"payment", "emails"}, lease=0)
+    own = Housekeeper(broker, records, queues={"email", "payment"}, lease=0)
+    assert (others.sweep(), others.move_due()) == (0, 0)
+    assert (own.sweep(), own.move_due()) == (1, 1)
+    assert len(broker.held(broker.keys.queue(source))) == 2
+
+
 def test_a_full_broker_goes_on_giving_out_jobs_and_keeping_leases(
     broker: Broker, custody: Custody, records: Records
 ) -> None:

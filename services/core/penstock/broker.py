@@ -14,12 +14,15 @@ removal (Redis, script_lua.c: OOM is judged until a script has written). Each sc
 with one, since a full broker must go on giving out jobs and keeping leases.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, cast
 
 from redis import Redis
+
+# What kombu puts between a queue's name and a priority, in the name of the list that holds both.
+PRIORITY = "\x06\x16"
 
 Word = str | bytes | int | float
 Command = tuple[Word, ...]
@@ -116,19 +119,25 @@ return now - since
 """
 )
 
-# KEYS: leases. ARGV: most items, ms after which an empty holding is forgotten.
+# KEYS: leases. ARGV: most items, ms after which an empty holding is forgotten, queues or none for
+# all. The holdings of other queues are not looked into, which the caller's user may not be allowed.
 EXPIRED = (
     NOW
     + """
+local wanted = {}
+for i = 3, #ARGV do wanted[ARGV[i]] = true end
 local found, items = {}, 0
 for _, holding in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
-  local held = redis.call('LRANGE', holding, 0, ARGV[1] - 1)
-  if #held > 0 then
-    found[#found + 1] = {holding, held}
-    items = items + #held
-    if items >= tonumber(ARGV[1]) then break end
-  elseif now - redis.call('ZSCORE', KEYS[1], holding) > tonumber(ARGV[2]) then
-    redis.call('ZREM', KEYS[1], holding)
+  local queue = holding:match('penstock:held:[^:]*:[^:]*:([^\\6]*)')
+  if #ARGV < 3 or wanted[queue] then
+    local held = redis.call('LRANGE', holding, 0, ARGV[1] - 1)
+    if #held > 0 then
+      found[#found + 1] = {holding, held}
+      items = items + #held
+      if items >= tonumber(ARGV[1]) then break end
+    elseif now - redis.call('ZSCORE', KEYS[1], holding) > tonumber(ARGV[2]) then
+      redis.call('ZREM', KEYS[1], holding)
+    end
   end
 end
 return found
@@ -287,12 +296,16 @@ class Broker:
         answer = self._reached(keys=[self.keys.reached], args=[int(pause * 1000)])
         return cast("int", answer) / 1000
 
-    def expired(self, limit: int, forget_after: float) -> Iterator[tuple[str, bytes]]:
+    def expired(
+        self, limit: int, forget_after: float, queues: Iterable[str] = ()
+    ) -> Iterator[tuple[str, bytes]]:
         """Yield holdings whose lease is over, each with an item; about `limit` of them at most.
 
-        A holding that is empty `forget_after` seconds after its lease ended is forgotten.
+        Those of `queues`, or of all. A holding that is empty `forget_after` seconds after its lease
+        ended is forgotten.
         """
-        found = self._expired(keys=[self.keys.leases], args=[limit, int(forget_after * 1000)])
+        words: list[Word] = [limit, int(forget_after * 1000), *queues]
+        found = self._expired(keys=[self.keys.leases], args=words)
         for holding, items in cast("list[Any]", found):
             for item in items:
                 yield _text(holding), item
@@ -302,9 +315,10 @@ class Broker:
         keys = [self.keys.delayed(queue), self.keys.queue(queue)]
         return cast("int", self._move_due(keys=keys, args=[limit]))
 
-    def delayed_queues(self) -> list[str]:
-        """Return the queues that may have something delayed."""
-        return sorted(map(_text, self.client.smembers(self.keys.delayed_queues)))
+    def delayed_queues(self, queues: Collection[str] = ()) -> list[str]:
+        """Return which of `queues`, or of all, may have something delayed."""
+        known = sorted(map(_text, self.client.smembers(self.keys.delayed_queues)))
+        return [it for it in known if not queues or it.partition(PRIORITY)[0] in queues]
 
     def held(self, holding: str) -> list[bytes]:
         """Return what is in a holding."""

@@ -1,5 +1,6 @@
 """What `penstock.install` makes of a Celery app: reliable delivery, on whatever queues it has."""
 
+from collections.abc import Collection
 from typing import Any, cast
 
 from celery import Celery, signals
@@ -52,12 +53,13 @@ def apply(app: Celery, settings: Settings) -> None:
     keepers: list[Housekeeper] = []
     drains: list[Drain] = []
 
-    def begin(**_: Any) -> None:
+    def begin(queues: Collection[str] = ()) -> None:
         if not keepers:
             keepers.append(
                 Housekeeper(
                     lasting_broker(app),
                     records,
+                    queues=queues,
                     dead_ttl=settings.dead_ttl,
                     dead_max=settings.dead_max,
                 )
@@ -70,7 +72,7 @@ def apply(app: Celery, settings: Settings) -> None:
             drains.append(
                 Drain(sender.controller, settings.grace or app.conf.get("penstock_grace", GRACE))
             )
-            begin()
+            begin(app.amqp.queues.consume_from)
 
     @signals.worker_shutting_down.connect(weak=False)
     def _worker_drains(**_: Any) -> None:

@@ -1,9 +1,12 @@
-"""What any worker and the scheduler do for all: what is due, what was left behind, what is to say.
+"""What workers do for their queues and the scheduler for all: what is due, what was left behind.
 
-Every move is one step in the broker, so it does no harm that many do this at once.
+Every move is one step in the broker, so it does no harm that many do this at once. A worker leaves
+other queues alone, since its user in Redis may not be allowed to touch them; nobody but those who
+serve a queue could run its jobs anyway.
 """
 
 import json
+from collections.abc import Collection
 from math import inf
 from random import uniform
 from threading import Event, Thread
@@ -35,7 +38,7 @@ FORGET_AFTER = 3600.0
 
 
 class Housekeeper:
-    """A thread that does it until it is told to stop.
+    """A thread that does it until it is told to stop, for `queues` or for all there are.
 
     Dead letters are dropped that are older than `dead_ttl` seconds, and the oldest of more than
     `dead_max`.
@@ -46,12 +49,14 @@ class Housekeeper:
         broker: Broker,
         records: Records,
         *,
+        queues: Collection[str] = (),
         lease: float = LEASE,
         dead_ttl: float = inf,
         dead_max: float = inf,
     ) -> None:
         self.broker = broker
         self.records = records
+        self.queues = queues
         self.letters = DeadLetters(broker)
         self.dead_ttl = dead_ttl
         self.dead_max = dead_max
@@ -91,7 +96,7 @@ class Housekeeper:
     def move_due(self) -> int:
         """Put into their queues what is due; return how many that were."""
         moved = 0
-        for queue in self.broker.delayed_queues():
+        for queue in self.broker.delayed_queues(self.queues):
             while at_once := self.broker.move_due(queue):
                 moved += at_once
         return moved
@@ -106,7 +111,7 @@ class Housekeeper:
         if self.broker.reached_for(BREAK) < self.lease:
             return 0
         swept = 0
-        for holding, item in self.broker.expired(SWEPT_AT_ONCE, FORGET_AFTER):
+        for holding, item in self.broker.expired(SWEPT_AT_ONCE, FORGET_AFTER, self.queues):
             worker, source = self.broker.keys.of_holding(holding)
             commands = outcomes.again(
                 self.broker.keys, source, item, worker, "the worker was lost: its lease ended"

@@ -1,16 +1,20 @@
 """Every setting of every service, read from the environment as `PENSTOCK_<NAME>`.
 
-A service reads what it uses and ignores the rest, so one environment can serve them all.
+A service reads what it uses and ignores the rest, so one environment can serve them all. A secret
+may stand in a file instead, which `PENSTOCK_<NAME>_FILE` names: what is in the environment is shown
+to whoever may inspect the container.
 """
 
+import os
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import AfterValidator, Field, NameEmail, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "PENSTOCK_"
 
@@ -32,12 +36,15 @@ RedisUrl = Annotated[str, AfterValidator(_is_redis_url)]
 HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
 
 
-def with_password(url: str, password: SecretStr | None) -> str:
-    """Return `url` with `password` in it, quoted, so that any character may stand in a password."""
+def with_password(url: str, password: SecretStr | None, user: str | None = None) -> str:
+    """Return `url` with `password` in it, quoted, so that any character may stand in a password.
+
+    `user` takes the place of the URL's own.
+    """
     if password is None or not password.get_secret_value():
         return url
     parts = urlsplit(url)
-    user = parts.username or ""
+    user = quote(user, safe="") if user else parts.username or ""
     host = parts.netloc.rpartition("@")[2]
     netloc = f"{user}:{quote(password.get_secret_value(), safe='')}@{host}"
     return urlunsplit(parts._replace(netloc=netloc))
@@ -50,15 +57,61 @@ def without_password(url: str) -> str:
     return url.replace(user + at, "", 1) if at else url
 
 
+class SecretFiles(PydanticBaseSettingsSource):
+    """The secrets that stand in files, as Compose and Kubernetes mount them.
+
+    A line break at the end is an editor's and no part of the secret; an empty file is a secret that
+    is not set.
+    """
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return what the file of a setting holds; raises ValueError that names the variable."""
+        variable = f"{PREFIX}{field_name.upper()}"
+        path = os.environ.get(f"{variable}_FILE")
+        if field.annotation != (SecretStr | None) or not path:
+            return None, field_name, False
+        if os.environ.get(variable):
+            raise ValueError(f"{variable}_FILE: {variable} is set as well; set one of them")
+        try:
+            text = Path(path).read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8"
+            raise ValueError(f"{variable}_FILE: {path} cannot be read: {reason}") from None
+        return text or None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the secrets that stand in files."""
+        values = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
 class Settings(BaseSettings):
     """The settings. Times are in seconds, sizes in bytes, unless the name says otherwise."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, extra="ignore")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read the environment, and the files that it names."""
+        return init_settings, env_settings, SecretFiles(settings_cls)
+
     # Redis has three roles; in production each is a server of its own.
     broker_url: RedisUrl = "redis://127.0.0.1:6379/0"
     results_url: RedisUrl = "redis://127.0.0.1:6379/1"
     cache_url: RedisUrl = "redis://127.0.0.1:6379/2"
+    # As whom a process comes to them: each service may have a user of its own, which may do there
+    # what the service does. Without one it is the URL's user, or the server's default user.
+    redis_user: str | None = None
     redis_password: SecretStr | None = None
     # What a process does at start where a server does not suit its role: end, say so, or nothing.
     role_guard: Literal["enforce", "warn", "off"] = "enforce"
@@ -108,6 +161,8 @@ class Settings(BaseSettings):
 
     flower_bind: str = "127.0.0.1:5555"
     flower_sign_in: SecretStr | None = None
+    # Whether those who sign in to Flower may stop and change workers, or only look.
+    flower_control: bool = False
     # Where the scheduler and Flower keep what they must remember over a restart.
     state: Path = Path("var/state")
 
@@ -117,7 +172,7 @@ class Settings(BaseSettings):
     def redis(self, role: Literal["broker", "results", "cache"]) -> str:
         """Return the URL of the Redis server of `role`, with the password in it."""
         url: str = getattr(self, f"{role}_url")
-        return with_password(url, self.redis_password)
+        return with_password(url, self.redis_password, self.redis_user)
 
     def database(self) -> str:
         """Return the database's SQLAlchemy URL, with the password in it."""
@@ -135,6 +190,9 @@ def get_settings() -> Settings:
             for item in error.errors()
         )
         stop("; ".join(problems))
+    except ValueError as error:
+        # A ValidationError is one too; this is of a file that holds a secret.
+        stop(str(error))
 
 
 def stop(reason: str) -> NoReturn:

@@ -1,3 +1,5 @@
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -44,6 +46,58 @@ def test_the_variables_of_other_programs_are_ignored(monkeypatch: pytest.MonkeyP
 def test_a_secret_does_not_show_where_settings_are_printed() -> None:
     settings = Settings(api_key="opensesame", redis_password="opensesame")
     assert "opensesame" not in f"{settings!r} {settings}"
+
+
+def test_a_secret_may_stand_in_a_file_with_a_line_break_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(" open sesame \n")
+    monkeypatch.setenv("PENSTOCK_API_KEY_FILE", f"{tmp_path}/key")
+    settings = Settings()
+    assert settings.api_key
+    assert settings.api_key.get_secret_value() == " open sesame "
+
+
+def test_an_empty_file_is_a_secret_that_is_not_set(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "password").write_text("\n")
+    monkeypatch.setenv("PENSTOCK_SMTP_PASSWORD_FILE", f"{tmp_path}/password")
+    assert Settings().smtp_password is None
+
+
+def test_only_a_secret_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_SMTP_HOST_FILE", "/nowhere")
+    assert Settings().smtp_host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("content", "variables", "reason"),
+    [
+        (None, {}, "No such file or directory"),
+        (b"\xff", {}, "it is not UTF-8"),
+        (b"x", {"api_key": "y"}, "PENSTOCK_API_KEY is set as well; set one of them"),
+    ],
+)
+def test_a_file_that_cannot_be_taken_ends_a_process_with_one_line(
+    content: bytes | None, variables: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "key"
+    if content is not None:
+        path.write_bytes(content)
+    env = environment(api_key_file=path, **variables)
+    done = run("penstock", "db", "migrate", env=env)
+    assert done.returncode == 2
+    assert done.stderr.startswith("penstock: PENSTOCK_API_KEY_FILE: ")
+    assert done.stderr.endswith(f"{reason}\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["redis://h:1/0", "redis://other:old@h:1/0"])
+def test_the_user_of_a_service_takes_the_place_of_the_urls(url: str) -> None:
+    settings = Settings(broker_url=url, redis_user="web", redis_password=PASSWORD)
+    arguments = Redis.from_url(settings.redis("broker")).connection_pool.connection_kwargs
+    assert (arguments["username"], arguments["password"]) == ("web", PASSWORD)
 
 
 @pytest.mark.parametrize("url", ["redis://h:1/0", "redis://user@h:1/0", "redis://user:old@h:1/0"])
