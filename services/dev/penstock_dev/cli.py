@@ -11,10 +11,11 @@ import click
 import requests
 from rich.console import Console
 
-from penstock_dev import containers, env
+from penstock_dev import containers, env, secret_files
 from penstock_dev.client import Api, MailDev, MailFolder, RequestFailedError
 from penstock_dev.embedded import ROOT, EmbeddedError, Running, embedded, stop
 
+SECRETS = ROOT / "deploy" / "secrets"
 # Below it is all that a run keeps.
 VAR = Path(os.environ.get("PENSTOCK_VAR") or ROOT / "var")
 # A tenth of the full data set: enough to see progress in a report, little enough for a first look.
@@ -40,7 +41,7 @@ def _fail(reason: str, code: int = 1) -> None:
 
 @main.command()
 @click.option("--against", metavar="URL", help="Use the stack that runs there.")
-@click.option("--key", help="Its API key; by default the one in .env.")
+@click.option("--key", help="Its API key; by default the one in deploy/secrets.")
 @click.option("--mail", metavar="URL", help="Its MailDev; by default as in .env.")
 @click.option("--provider", metavar="URL", help="Its payment provider; by default as in .env.")
 def demo(against: str | None, key: str | None, mail: str | None, provider: str | None) -> None:
@@ -53,7 +54,7 @@ def demo(against: str | None, key: str | None, mail: str | None, provider: str |
     try:
         if against:
             known = env.read(ROOT / ".env")
-            api = Api(against, key or known.get("PENSTOCK_API_KEY", ""))
+            api = Api(against, key or secret_files.read(SECRETS, "api_key"))
             mailbox = MailDev(mail or f"http://127.0.0.1:{known.get('PENSTOCK_MAIL_PORT', 1080)}")
             provider = provider or f"http://127.0.0.1:{known.get('PENSTOCK_PROVIDER_PORT', 8090)}"
             fine = Demo(api, mailbox, provider, folder, console).run()
@@ -65,6 +66,8 @@ def demo(against: str | None, key: str | None, mail: str | None, provider: str |
                 _show(it)
                 api = Api(it.web, it.key)
                 fine = Demo(api, MailFolder(Path(it.mail)), it.provider, folder, console).run()
+    except FileNotFoundError as error:
+        _fail(f"{error.filename} does not exist: run ./task env first, or give --key", 2)
     except EmbeddedError as error:
         _fail(str(error), 2)
     except (RequestFailedError, requests.RequestException) as error:
@@ -97,17 +100,14 @@ def up(plain: bool) -> None:
 
 
 def _up_in_containers() -> None:
-    target = ROOT / ".env"
-    if not target.exists():
-        env.write(ROOT / "deploy" / ".env.example", target)
-        console.print("wrote .env with new secrets")
+    _prepare()
     if code := containers.up():
         sys.exit(code)
-    known = env.read(target)
+    known = env.read(ROOT / ".env")
     console.print(f"API     http://127.0.0.1:{known.get('PENSTOCK_WEB_PORT', 8000)}/api/articles")
     console.print(f"Flower  http://127.0.0.1:{known.get('PENSTOCK_FLOWER_PORT', 5555)}/")
     console.print(f"mail    http://127.0.0.1:{known.get('PENSTOCK_MAIL_PORT', 1080)}/")
-    console.print("the API key and Flower's password are in .env")
+    console.print("the API key and Flower's password are in deploy/secrets/")
 
 
 def _show(it: Running) -> None:
@@ -138,12 +138,22 @@ def down() -> None:
 
 @main.command("env")
 def write_env() -> None:
-    """Write .env with random secrets; leaves one that exists alone."""
-    try:
-        env.write(ROOT / "deploy" / ".env.example", ROOT / ".env")
-    except FileExistsError:
-        _fail(".env exists already and was left alone: remove it to get new secrets", 2)
-    console.print("wrote .env with new secrets")
+    """Write .env and the secrets where they are missing; what exists is left alone."""
+    if not _prepare():
+        console.print(".env and all secrets exist already and were left alone")
+
+
+def _prepare() -> bool:
+    """Write what is missing of .env and the secrets; return whether anything was."""
+    target = ROOT / ".env"
+    new = not target.exists()
+    if new:
+        env.write(ROOT / "deploy" / ".env.example", target)
+        console.print("wrote .env")
+    names = secret_files.write(SECRETS)
+    if names:
+        console.print(f"wrote to deploy/secrets/: {', '.join(names)}")
+    return new or bool(names)
 
 
 @main.command()

@@ -38,6 +38,7 @@ def main() -> None:
         f"--db={settings.state / 'flower.db'}",
         f"--state_save_interval={SAVE_INTERVAL}",
         f"--purge_offline_workers={PURGE_AFTER}",
+        f"--read_only={not settings.flower_control}",
     ]
     try:
         app.start(command)

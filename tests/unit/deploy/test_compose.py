@@ -12,6 +12,7 @@ import yaml
 from penstock.catalogue import QUEUES, Queue
 from penstock.settings import PREFIX, Settings
 from penstock_dev.embedded import procfile
+from penstock_dev.redis_users import SERVICES
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -60,13 +61,32 @@ def test_every_variable_that_is_passed_is_a_setting() -> None:
         for name in service.get("environment", {})
         if name.startswith(PREFIX) and not name.startswith("PENSTOCK_PROVIDER_")
     }
-    assert names <= {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
+    assert {name.removesuffix("_FILE") for name in names} <= {
+        f"{PREFIX}{field.upper()}" for field in Settings.model_fields
+    }
 
 
 @pytest.mark.parametrize("name", EVERY.keys() - ONE_SHOT)
 def test_a_service_is_checked_and_restarted(name: str) -> None:
     assert EVERY[name]["healthcheck"]["test"][0] == "CMD"
     assert EVERY[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_comes_to_redis_as_its_own_user(name: str) -> None:
+    assert BASE[name]["environment"]["PENSTOCK_REDIS_USER"] == name
+    assert {"source": f"redis_{name}", "target": "redis_password"} in BASE[name]["secrets"]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_container_can_do_what_it_needs_and_no_more(name: str) -> None:
+    service = EVERY[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    for limit in ("pids_limit", "mem_limit", "cpus"):
+        assert service[limit], limit
+    assert service["logging"]["options"]["max-size"]
 
 
 @pytest.mark.parametrize("name", ONE_SHOT)
@@ -81,8 +101,8 @@ def test_what_runs_once_is_waited_for(name: str) -> None:
     assert set(waiting) == {"service_completed_successfully"}
 
 
-def test_only_web_and_flower_are_open_in_production_and_to_this_machine_alone() -> None:
-    assert {name for name, service in BASE.items() if "ports" in service} == {"web", "flower"}
+def test_only_web_is_open_in_production_and_to_this_machine_alone() -> None:
+    assert {name for name, service in BASE.items() if "ports" in service} == {"web"}
     for service in EVERY.values():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from penstock.settings import Settings
+from penstock_dev import secret_files
 
 ROOT = Path(__file__).parents[3]
 EXAMPLE = (ROOT / "deploy" / ".env.example").read_text()
-FILES = [ROOT / "compose.yaml", ROOT / "deploy/compose.yaml", ROOT / "deploy/compose.dev.yaml"]
+FILES = [ROOT / "compose.yaml", *sorted((ROOT / "deploy").glob("compose*.yaml"))]
 TEXT = "\n".join(path.read_text() for path in FILES)
 DOCUMENTED = re.findall(r"^#?([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE)
 
@@ -27,11 +29,27 @@ def test_every_variable_that_compose_reads_is_documented_and_no_other() -> None:
     assert {name for name, _ in DOCUMENTED} == interpolated | passed_on
 
 
-def test_compose_demands_every_secret_and_says_how_to_get_it() -> None:
-    secrets = {name for name, value in DOCUMENTED if value == "<random>"}
-    demanded = re.findall(r"\$\{(\w+):\?([^}]*)}", TEXT)
-    assert {name for name, _ in demanded} == secrets
-    assert {message for _, message in demanded} == {"run ./task env first"}
+def test_no_secret_is_a_variable_and_compose_says_how_to_get_the_files() -> None:
+    secret = {
+        f"PENSTOCK_{name.upper()}"
+        for name, field in Settings.model_fields.items()
+        if field.annotation == (SecretStr | None)
+    }
+    assert not secret & {name for name, _ in DOCUMENTED}
+    assert re.findall(r"\$\{(\w+):\?([^}]*)}", TEXT) == [
+        ("PENSTOCK_SECRETS", "run ./task env first")
+    ]
+
+
+def test_each_file_that_compose_mounts_as_a_secret_is_written() -> None:
+    mounted = {
+        secret["file"].rpartition("/")[2]
+        for path in FILES
+        for secret in yaml.safe_load(path.read_text()).get("secrets", {}).values()
+    }
+    written = {*secret_files.OURS, *secret_files.THEIRS, *secret_files.MADE}
+    # Flower reads it as a part of its sign-in.
+    assert mounted == written - {"flower_password"}
 
 
 @pytest.mark.parametrize(

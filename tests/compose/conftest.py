@@ -1,0 +1,116 @@
+"""A Compose project of the tests' own: the containers of production, on a real engine."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock_dev import env, secret_files
+
+ROOT = Path(__file__).parents[2]
+ONE_SHOT = {"migrate", "seed"}
+# What `docker compose` reads and no test may inherit.
+COMPOSE_VARIABLES = ("PENSTOCK_", "COMPOSE_")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A Compose project: its name and the .env file that it reads."""
+
+    project: str
+    env_file: Path
+
+    @property
+    def secrets(self) -> Path:
+        """The folder with its secrets."""
+        return self.env_file.parent / "secrets"
+
+    def compose(
+        self, *words: str, stdin: str | None = None, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run docker compose; `variables` come before those of the .env file."""
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(COMPOSE_VARIABLES)
+        }
+        return subprocess.run(
+            ["docker", "compose", "-p", self.project, "--env-file", self.env_file, *words],
+            cwd=ROOT,
+            env=own | variables,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def run(self, *words: str, stdin: str | None = None, **variables: str) -> str:
+        """Run docker compose, which must succeed, and return what it printed."""
+        done = self.compose(*words, stdin=stdin, **variables)
+        assert done.returncode == 0, f"docker compose {' '.join(words)}:\n{done.stderr}"
+        return done.stdout
+
+    def url(self, service: str, port: int) -> str:
+        """Return the address at which the port of a service is published."""
+        return f"http://{self.run('port', service, str(port)).strip()}"
+
+    def secret(self, name: str) -> str:
+        """Return one of its secrets."""
+        return secret_files.read(self.secrets, name)
+
+    def containers(self) -> dict[str, dict[str, Any]]:
+        """Return what Compose knows of each service's container."""
+        lines = self.run("ps", "--all", "--format", "json").splitlines()
+        return {container["Service"]: container for container in map(json.loads, lines)}
+
+    def inspected(self) -> dict[str, dict[str, Any]]:
+        """Return what the engine says of each service's container."""
+        ids = self.run("ps", "--all", "--quiet").split()
+        found = json.loads(subprocess.check_output(["docker", "inspect", *ids], text=True))
+        return {it["Config"]["Labels"]["com.docker.compose.service"]: it for it in found}
+
+    def redis(self, role: str, *words: str, user: str = "operator") -> str:
+        """Say something to a Redis server as one of its users; return the answer, errors too."""
+        done = self.compose(
+            *("exec", "-T", "--env", f"REDISCLI_AUTH={self.secret(f'redis_{user}')}", role),
+            *("redis-cli", "--no-auth-warning", "--user", user, *words),
+        )
+        return (done.stdout + done.stderr).strip()
+
+    def left(self) -> str:
+        """Return the ids of the containers, networks and volumes that the project has."""
+        label = f"label=com.docker.compose.project={self.project}"
+        return "".join(
+            subprocess.check_output(
+                ["docker", *words, "ls", "--quiet", "--filter", label], text=True
+            )
+            for words in (["container"], ["network"], ["volume"])
+        )
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole stack, healthy; its images are built where their layers are not at hand yet."""
+    folder = tmp_path_factory.mktemp("stack")
+    stack = Stack(f"penstock-test-{os.getpid()}", folder / ".env")
+    env.write(ROOT / "deploy" / ".env.example", stack.env_file)
+    secret_files.write(stack.secrets)
+    with stack.env_file.open("a") as stream:
+        stream.write("PENSTOCK_OVERLAY=../tests/compose/overlay.yaml\n")
+        stream.write("PENSTOCK_VERSION=test\n")
+        stream.write(f"PENSTOCK_SECRETS={stack.secrets}\n")
+        # The engine finds a free port for each.
+        for service in ("WEB", "FLOWER", "MAIL", "PROVIDER"):
+            stream.write(f"PENSTOCK_{service}_PORT=0\n")
+    try:
+        stack.run("build", "--quiet")
+        started = stack.compose("up", "--detach", "--wait")
+        assert started.returncode == 0, started.stderr + stack.run("logs", "--tail", "20")
+        yield stack
+    finally:
+        stack.run("down", "--volumes", "--remove-orphans", "--timeout", "10")

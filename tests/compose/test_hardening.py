@@ -1,0 +1,119 @@
+"""What the engine says of the running containers, whatever the files say."""
+
+import json
+from typing import Any
+
+import pytest
+
+from compose.conftest import ONE_SHOT, Stack
+from penstock.catalogue import QUEUES
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+
+EVERY = [
+    *("web", "email", "image", "report", "payment", "scheduler", "flower"),
+    *("migrate", "seed", "broker", "results", "cache", "postgres", "mail", "provider"),
+]
+SERVERS = [name for name in EVERY if name not in ONE_SHOT]
+
+
+@pytest.fixture(scope="module")
+def inspected(stack: Stack) -> dict[str, dict[str, Any]]:
+    return stack.inspected()
+
+
+def test_every_container_is_looked_at(inspected: dict[str, dict[str, Any]]) -> None:
+    assert set(inspected) == set(EVERY)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_container_has_no_privileges(inspected: dict[str, dict[str, Any]], name: str) -> None:
+    host = inspected[name]["HostConfig"]
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert not host["Privileged"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert inspected[name]["Config"]["User"] not in ("", "0", "root")
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_container_writes_to_its_volumes_and_to_memory_alone(
+    inspected: dict[str, dict[str, Any]], name: str
+) -> None:
+    assert inspected[name]["HostConfig"]["ReadonlyRootfs"] is True
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_container_cannot_take_the_whole_machine(
+    inspected: dict[str, dict[str, Any]], name: str
+) -> None:
+    host = inspected[name]["HostConfig"]
+    assert 0 < host["Memory"] <= 2**30
+    assert host["NanoCpus"] > 0
+    assert 0 < host["PidsLimit"] <= 256
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_a_container_says_is_kept_within_bounds(
+    inspected: dict[str, dict[str, Any]], name: str
+) -> None:
+    logging = inspected[name]["HostConfig"]["LogConfig"]
+    assert logging == {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_server_is_checked_and_comes_back(
+    inspected: dict[str, dict[str, Any]], name: str
+) -> None:
+    assert inspected[name]["State"]["Health"]["Status"] == "healthy"
+    assert inspected[name]["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.name)
+def test_a_worker_gets_the_time_of_its_longest_job(
+    inspected: dict[str, dict[str, Any]], queue: Any
+) -> None:
+    assert inspected[queue.name]["Config"]["StopTimeout"] == queue.grace
+
+
+@pytest.mark.parametrize("name", ["web", *(queue.name for queue in QUEUES)])
+def test_a_process_with_children_has_an_init(
+    inspected: dict[str, dict[str, Any]], name: str
+) -> None:
+    assert inspected[name]["HostConfig"]["Init"] is True
+
+
+def test_no_secret_is_shown_to_who_may_ask_the_engine(
+    stack: Stack, inspected: dict[str, dict[str, Any]]
+) -> None:
+    secrets = [path.read_text().strip() for path in stack.secrets.iterdir()]
+    said = json.dumps(inspected)
+    assert not [secret for secret in secrets if secret and secret in said]
+
+
+def test_only_published_ports_are_of_this_machine_alone(
+    inspected: dict[str, dict[str, Any]],
+) -> None:
+    bindings = {
+        name: {
+            address["HostIp"]
+            for addresses in (it["NetworkSettings"]["Ports"] or {}).values()
+            for address in addresses or ()
+        }
+        for name, it in inspected.items()
+    }
+    published = {name: addresses for name, addresses in bindings.items() if addresses}
+    # Flower, the mail catcher and the provider are for the tests.
+    assert published == {name: {"127.0.0.1"} for name in ("web", "flower", "mail", "provider")}
+
+
+def test_production_publishes_web_alone(stack: Stack) -> None:
+    said = stack.run("config", "--format", "json", PENSTOCK_OVERLAY="compose.none.yaml")
+    services = json.loads(said)["services"]
+    assert [name for name, service in services.items() if service.get("ports")] == ["web"]
+
+
+def test_the_memory_limit_of_env_is_the_engines(stack: Stack) -> None:
+    said = stack.run("config", "--format", "json", PENSTOCK_EMAIL_MEMORY="300m", PENSTOCK_PIDS="99")
+    email = json.loads(said)["services"]["email"]
+    assert (email["mem_limit"], email["pids_limit"]) == (str(300 * 2**20), 99)
