@@ -3,12 +3,15 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
+import requests
 
 from penstock_dev import env, secret_files
 
@@ -82,6 +85,35 @@ class Stack:
         )
         return (done.stdout + done.stderr).strip()
 
+    def task(
+        self, *words: str, stdin: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one of the tasks that ./task has for operators, on this project."""
+        where = {"COMPOSE_PROJECT_NAME": self.project, "COMPOSE_ENV_FILES": str(self.env_file)}
+        return subprocess.run(
+            [sys.executable, "-m", "penstock_dev", *words],
+            cwd=ROOT,
+            env=os.environ | where | variables,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def api(self, method: str, path: str, body: Any = None, **headers: str) -> requests.Response:
+        """Send a request to the web tier with the API key."""
+        headers["Authorization"] = f"Bearer {self.secret('api_key')}"
+        url = f"{self.url('web', 8000)}{path}"
+        return requests.request(method, url, json=body, headers=headers, timeout=10)
+
+    def ended(self, job_id: str, limit: float = 60) -> dict[str, Any]:
+        """Return what is known of a job when it has ended."""
+        deadline = monotonic() + limit
+        while (answer := self.api("GET", f"/api/task-status/{job_id}")).status_code != 200:
+            assert monotonic() < deadline, answer.text
+            sleep(0.3)
+        return dict(answer.json())
+
     def left(self) -> str:
         """Return the ids of the containers, networks and volumes that the project has."""
         label = f"label=com.docker.compose.project={self.project}"
@@ -103,6 +135,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with stack.env_file.open("a") as stream:
         stream.write("PENSTOCK_OVERLAY=../tests/compose/overlay.yaml\n")
         stream.write("PENSTOCK_VERSION=test\n")
+        # So that a retry comes while the tests run.
+        stream.write("PENSTOCK_RETRY_SCALE=0.1\n")
         stream.write(f"PENSTOCK_SECRETS={stack.secrets}\n")
         # The engine finds a free port for each.
         for service in ("WEB", "FLOWER", "MAIL", "PROVIDER"):

@@ -42,11 +42,11 @@ def check(settings: Settings, *roles: Role) -> None:
         return
     for role in roles:
         info = _info(settings, role)
-        faults = [] if info is None else _faults(role, info)
-        if not faults:
+        found = [] if info is None else faults(role, info)
+        if not found:
             continue
-        line = _line(settings, role, faults)
-        if settings.role_guard == "enforce" and any(fault.fatal for fault in faults):
+        line = _line(settings, role, found)
+        if settings.role_guard == "enforce" and any(fault.fatal for fault in found):
             stop(f"{line}, or {PREFIX}ROLE_GUARD=warn to start all the same")
         print(f"penstock: warning: {line}", file=sys.stderr, flush=True)
 
@@ -67,25 +67,26 @@ def _info(settings: Settings, role: Role) -> dict[str, Any] | None:
     return info
 
 
-def _faults(role: Role, info: dict[str, Any]) -> list[Fault]:
+def faults(role: Role, info: dict[str, Any]) -> list[Fault]:
+    """Return what is wrong with a server of this role that says this of itself, by INFO."""
     policy, append_only = info.get("maxmemory_policy"), info.get("aof_enabled")
     wanted = POLICY[role]
-    faults = []
+    found = []
     if policy is None:
-        faults.append(Fault("does not say which maxmemory-policy it has", wanted, fatal=False))
+        found.append(Fault("does not say which maxmemory-policy it has", wanted, fatal=False))
     elif role == "broker" and policy != "noeviction":
         what = f"throws jobs away when it is full (its maxmemory-policy is {policy})"
-        faults.append(Fault(what, wanted, fatal=True))
+        found.append(Fault(what, wanted, fatal=True))
     elif role == "results" and policy.startswith("allkeys"):
         what = f"throws any record away when it is full (its maxmemory-policy is {policy})"
-        faults.append(Fault(what, wanted, fatal=True))
+        found.append(Fault(what, wanted, fatal=True))
     elif role == "cache" and policy == "noeviction":
         what = "keeps nothing new when it is full (its maxmemory-policy is noeviction)"
-        faults.append(Fault(what, wanted, fatal=False))
+        found.append(Fault(what, wanted, fatal=False))
     if role != "cache" and append_only == 0:
         what = "forgets what it holds when it is restarted (it has no append-only file)"
-        faults.append(Fault(what, "appendonly yes", fatal=role == "broker"))
-    return faults
+        found.append(Fault(what, "appendonly yes", fatal=role == "broker"))
+    return found
 
 
 def _line(settings: Settings, role: Role, faults: list[Fault]) -> str:

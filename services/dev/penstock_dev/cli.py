@@ -7,12 +7,13 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 import click
 import requests
 from rich.console import Console
 
-from penstock_dev import containers, env, images, secret_files
+from penstock_dev import archive, containers, doctor, env, images, secret_files, upgrade
 from penstock_dev.client import Api, MailDev, MailFolder, RequestFailedError
 from penstock_dev.embedded import ROOT, EmbeddedError, Running, embedded, stop
 
@@ -35,7 +36,7 @@ def _as_interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _fail(reason: str, code: int = 1) -> None:
+def _fail(reason: str, code: int = 1) -> NoReturn:
     print(f"penstock: {reason}", file=sys.stderr)
     sys.exit(code)
 
@@ -102,12 +103,15 @@ def up(plain: bool) -> None:
 
 def _up_in_containers() -> None:
     _prepare()
+    if _tell(doctor.before_start()):
+        sys.exit(2)
     if code := containers.up():
         sys.exit(code)
     known = env.read(ROOT / ".env")
     console.print(f"API     http://127.0.0.1:{known.get('PENSTOCK_WEB_PORT', 8000)}/api/articles")
-    console.print(f"Flower  http://127.0.0.1:{known.get('PENSTOCK_FLOWER_PORT', 5555)}/")
-    console.print(f"mail    http://127.0.0.1:{known.get('PENSTOCK_MAIL_PORT', 1080)}/")
+    if known.get("PENSTOCK_OVERLAY") == "compose.dev.yaml":
+        console.print(f"Flower  http://127.0.0.1:{known.get('PENSTOCK_FLOWER_PORT', 5555)}/")
+        console.print(f"mail    http://127.0.0.1:{known.get('PENSTOCK_MAIL_PORT', 1080)}/")
     console.print("the API key and Flower's password are in deploy/secrets/")
 
 
@@ -135,6 +139,104 @@ def down() -> None:
             sys.exit(code)
     if not ended:
         console.print("nothing was running")
+
+
+@main.command("doctor")
+def examine() -> None:
+    """Say what keeps the containers from starting or working, and what to do; exit 1 for that."""
+    found = doctor.examine()
+    if _tell(found):
+        sys.exit(1)
+    if not found:
+        console.print("settings, secrets, ports, memory, disk, clock and servers are in order")
+
+
+def _tell(found: list[doctor.Finding]) -> bool:
+    """Say what was found; return whether there is an error among it."""
+    for finding in found:
+        print(f"penstock: {finding.level}: {finding.text}", file=sys.stderr)
+    return any(finding.level == "error" for finding in found)
+
+
+@main.command("backup")
+@click.option("--folder", default=ROOT / "backups", type=Path, help="Where to put it.")
+def back_up(folder: Path) -> None:
+    """Write all that the running containers keep to one file."""
+    try:
+        path = archive.back_up(folder, _step)
+    except (containers.ContainersError, OSError) as error:
+        _fail(f"no backup was made: {error}")
+    size = path.stat().st_size / images.MB
+    console.print(f"{path}  {size:.1f} MB; it holds the secrets: keep it where nobody else reads")
+    console.print(f"to bring it back: ./task restore -- {path}", soft_wrap=True)
+
+
+@main.command()
+@click.argument("path", type=Path)
+@click.option("--yes", is_flag=True, help="Do not ask first.")
+def restore(path: Path, yes: bool) -> None:
+    """Put everything back as a backup has it."""
+    try:
+        manifest = archive.verify(path)
+        if not yes:
+            _require_consent(
+                "This replaces the database, the jobs, their results, the files and the secrets"
+                f" by those of {manifest.created}. Go on?"
+            )
+        archive.restore(path, _step)
+    except archive.ArchiveError as error:
+        _fail(f"{error}. Nothing was changed.", 2)
+    except containers.ContainersError as error:
+        _fail(f"the restore did not come to its end: {error}; it can be run again")
+    console.print(f"everything is as it was at {manifest.created}")
+
+
+@main.command("upgrade")
+@click.argument("tag", metavar="[VERSION]", required=False)
+@click.option("--folder", default=ROOT / "backups", type=Path, help="Where the backup goes.")
+def upgrade_(tag: str | None, folder: Path) -> None:
+    """Back up, build, migrate and restart service by service."""
+    try:
+        path = upgrade.upgrade(tag, folder, _step)
+    except (containers.ContainersError, upgrade.UpgradeError) as error:
+        _fail(str(error))
+    console.print("every service runs the new version and is healthy")
+    console.print(f"to go back: ./task restore -- {path}", soft_wrap=True)
+
+
+@main.command()
+@click.argument("service", type=click.Choice(containers.WORKERS))
+@click.argument("count", type=click.IntRange(0, 100))
+def scale(service: str, count: int) -> None:
+    """Run COUNT containers of a worker; those that are too many end after their jobs."""
+    try:
+        containers.compose(
+            "up",
+            "--detach",
+            "--no-deps",
+            "--no-recreate",
+            "--wait",
+            "--scale",
+            f"{service}={count}",
+            service,
+        )
+    except containers.ContainersError as error:
+        _fail(str(error))
+    console.print(f"{count} x {service}")
+
+
+def _step(what: str) -> None:
+    console.print(what)
+
+
+def _require_consent(question: str) -> None:
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        print(file=sys.stderr)
+        _fail("nobody answered; --yes does without the question", 2)
+    if not agreed:
+        sys.exit(1)
 
 
 @main.command("env")

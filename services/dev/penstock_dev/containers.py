@@ -1,10 +1,41 @@
-"""The stack in containers, through the docker command."""
+"""The stack in containers, through the docker command.
 
+Which project is meant, Compose decides as it does on the command line: by compose.yaml and .env, or
+by COMPOSE_PROJECT_NAME and COMPOSE_ENV_FILES.
+"""
+
+import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import IO, Any
+
+from penstock.catalogue import QUEUES
+from penstock_dev import env
 
 ROOT = Path(__file__).parents[3]
+WORKERS = tuple(queue.name for queue in QUEUES)
+
+
+class ContainersError(Exception):
+    """A command of Docker failed; the text says which and what it said."""
+
+
+def env_file() -> Path:
+    """Return the .env file that Compose reads."""
+    return Path(os.environ.get("COMPOSE_ENV_FILES") or ROOT / ".env")
+
+
+def variables() -> dict[str, str]:
+    """Return what .env says; what stands in the environment comes before it, as for Compose."""
+    said = env.read(env_file())
+    return {name: os.environ.get(name, value) for name, value in said.items()}
+
+
+def secrets_folder() -> Path:
+    """Return the folder with the secrets; a relative path is meant as Compose means it."""
+    return ROOT / "deploy" / variables().get("PENSTOCK_SECRETS", "secrets")
 
 
 def engine_answers() -> bool:
@@ -31,6 +62,37 @@ def are_up() -> bool:
         check=False,
     )
     return listed.returncode == 0 and bool(listed.stdout.strip())
+
+
+def running() -> dict[str, list[dict[str, Any]]]:
+    """Return what Compose knows of the containers that run, by their service."""
+    services: dict[str, list[dict[str, Any]]] = {}
+    for line in compose("ps", "--format", "json").splitlines():
+        container = json.loads(line)
+        services.setdefault(container["Service"], []).append(container)
+    return services
+
+
+def compose(*words: str, stdin: IO[bytes] | None = None, stdout: IO[bytes] | None = None) -> str:
+    """Run docker compose and return what it printed; raises ContainersError."""
+    done = subprocess.run(
+        ["docker", "compose", *words],
+        cwd=ROOT,
+        stdin=stdin or subprocess.DEVNULL,
+        stdout=stdout or subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise ContainersError(f"docker compose {words[0]}: {said[-1]}")
+    return (done.stdout or b"").decode(errors="replace")
+
+
+def redis(role: str, *words: str) -> str:
+    """Say something to the Redis server of a role as its operator; return the answer."""
+    script = 'REDISCLI_AUTH=$(cat /run/secrets/redis_operator) redis-cli --user operator -e "$@"'
+    return compose("exec", "-T", role, "sh", "-c", script, "sh", *words).strip()
 
 
 def _docker(*words: str, quiet: bool = False) -> int:
