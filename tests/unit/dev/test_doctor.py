@@ -1,0 +1,94 @@
+"""What the doctor says of settings, before anything starts."""
+
+import socket
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from penstock_dev import doctor, secret_files
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An .env file that is in order, with its secrets."""
+    path = tmp_path / ".env"
+    secret_files.write(tmp_path / "secrets")
+    path.write_text(f"PENSTOCK_SECRETS={tmp_path}/secrets\n")
+    monkeypatch.setenv("COMPOSE_ENV_FILES", str(path))
+    return path
+
+
+def said(path: Path, line: str) -> list[str]:
+    with path.open("a") as stream:
+        stream.write(f"{line}\n")
+    found = [*doctor._keys(), *doctor._values(), *doctor._secrets()]
+    return [finding.text for finding in found]
+
+
+def test_settings_that_are_in_order_are_passed_over(env_file: Path) -> None:
+    assert said(env_file, "") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("PENSTOCK_SMTP_PORT=abc", "should be a valid integer"),
+        ("PENSTOCK_PAYMENT_URL=example.com", "must be an http:// or https:// address"),
+        ("PENSTOCK_CACHE=disk", "should be 'redis'"),
+        ("PENSTOCK_EMAIL_MEMORY=lots", "must be 64m or more"),
+        ("PENSTOCK_EMAIL_MEMORY=1m", "must be 64m or more"),
+        ("PENSTOCK_CPUS=10000", "must be a number above 0 and not above"),
+        ("PENSTOCK_PIDS=none", "must be a whole number above 0"),
+        ("WEB_CONCURRENCY=0", "must be a whole number above 0"),
+        ("PENSTOCK_OVERLAY=nothing.yaml", "does not exist"),
+        ("PENSTOCK_SMPT_HOST=x", "is read by nothing"),
+    ],
+)
+def test_a_value_that_is_wrong_is_one_sentence_that_names_its_key(
+    env_file: Path, line: str, reason: str
+) -> None:
+    [text] = said(env_file, line)
+    assert text.startswith(line.partition("=")[0])
+    assert reason in text
+
+
+def test_a_missing_file_is_told_with_the_command_that_writes_it(env_file: Path) -> None:
+    env_file.unlink()
+    [finding] = doctor._keys()
+    assert finding.text == f"{env_file} does not exist: run ./task env"
+
+
+@pytest.mark.parametrize("name", ["api_key", "broker.acl"])
+def test_a_missing_secret_is_named(env_file: Path, name: str) -> None:
+    (env_file.parent / "secrets" / name).unlink()
+    [finding] = doctor._secrets()
+    assert name in finding.text
+    assert "run ./task env" in finding.text
+
+
+def test_a_folder_of_secrets_that_others_can_enter_is_a_warning(env_file: Path) -> None:
+    (env_file.parent / "secrets").chmod(0o755)
+    [finding] = doctor._secrets()
+    assert finding.level == "warning"
+    assert "chmod 700" in finding.text
+
+
+def test_a_port_in_use_is_told_with_the_key_that_sets_another(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.containers, "are_up", lambda: False)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        env_file.write_text(f"PENSTOCK_WEB_PORT={port}\n")
+        [finding] = doctor._ports()
+    assert (
+        finding.text == f"the port {port} is in use: set PENSTOCK_WEB_PORT in .env to another one"
+    )
+
+
+def test_a_malformed_port_is_told(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.containers, "are_up", lambda: False)
+    env_file.write_text("PENSTOCK_WEB_PORT=web\n")
+    [finding] = doctor._ports()
+    assert finding.text.startswith("PENSTOCK_WEB_PORT is 'web' in .env: it must be a port")
