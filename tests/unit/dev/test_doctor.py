@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock_dev import doctor, secret_files
+from penstock_dev import containers, doctor, secret_files
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_a_folder_of_secrets_that_others_can_enter_is_a_warning(env_file: Path) 
 def test_a_port_in_use_is_told_with_the_key_that_sets_another(
     env_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor.containers, "are_up", lambda: False)
+    monkeypatch.setattr(containers, "are_up", lambda: False)
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
         env_file.write_text(f"PENSTOCK_WEB_PORT={port}\n")
@@ -88,7 +88,7 @@ def test_a_port_in_use_is_told_with_the_key_that_sets_another(
 
 
 def test_a_malformed_port_is_told(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.containers, "are_up", lambda: False)
+    monkeypatch.setattr(containers, "are_up", lambda: False)
     env_file.write_text("PENSTOCK_WEB_PORT=web\n")
     [finding] = doctor._ports()
     assert finding.text.startswith("PENSTOCK_WEB_PORT is 'web' in .env: it must be a port")
