@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import requests
+from processes import free_port
 
 from penstock_dev import env, secret_files
 
@@ -138,9 +139,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         # So that a retry comes while the tests run.
         stream.write("PENSTOCK_RETRY_SCALE=0.1\n")
         stream.write(f"PENSTOCK_SECRETS={stack.secrets}\n")
-        # The engine finds a free port for each.
+        # Ports that stay over a restart, which those that the engine finds do not.
         for service in ("WEB", "FLOWER", "MAIL", "PROVIDER"):
-            stream.write(f"PENSTOCK_{service}_PORT=0\n")
+            stream.write(f"PENSTOCK_{service}_PORT={free_port()}\n")
     try:
         stack.run("build", "--quiet")
         started = stack.compose("up", "--detach", "--wait")
