@@ -1,5 +1,6 @@
 """Putting a job on its queue, for a client that waits for the answer."""
 
+from time import time
 from uuid import uuid4
 
 from celery import Celery
@@ -53,6 +54,8 @@ class Producer:
         declared = catalogue.BY_CONTRACT[type(job)]
         queue = catalogue.BY_QUEUE[catalogue.QUEUE_OF[declared.name]]
         job_id = job_id or new_id()
+        # Before a worker can have begun with it.
+        queued_at = time()
         gate = Gate(self._clock, job_id, queue.limit, QUEUED_WITHIN, once, ttl=self.records.ttl)
         try:
             self._publish(declared.name, job, gate)
@@ -61,7 +64,7 @@ class Producer:
             self._clock.forget()
             self._publish(declared.name, job, gate)
         # After it was queued and not before, so that what is refused leaves no record behind.
-        self.records.open(job_id, declared.name, queue.name)
+        self.records.open(job_id, declared.name, queue.name, queued_at)
         return job_id
 
     def _publish(self, name: str, job: BaseModel, gate: Gate) -> None:

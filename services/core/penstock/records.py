@@ -164,9 +164,13 @@ class Records:
         known = {name.decode(): value.decode() for name, value in fields.items()}
         return Record.model_validate({"id": job_id, **known}) if known else None
 
-    def open(self, job_id: str, job: str, queue: str) -> None:
-        """Record a job that was queued, unless a worker was faster; raises nothing."""
-        fields = {"job": job, "queue": queue, "state": State.PENDING, "queued_at": time()}
+    def open(self, job_id: str, job: str, queue: str, queued_at: float | None = None) -> None:
+        """Record a job that was queued, unless a worker was faster; raises nothing.
+
+        `queued_at` is seconds since 1970, now where it is not given.
+        """
+        at = queued_at or time()
+        fields = {"job": job, "queue": queue, "state": State.PENDING, "queued_at": at}
         words = [cast("str", word) for pair in fields.items() for word in pair]
         try:
             self._open(keys=[self._key(job_id)], args=[self.ttl, *words])
