@@ -6,6 +6,8 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 import requests
@@ -14,7 +16,7 @@ from processes import free_port
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
-from servers import MailServer, Provider, RedisServer
+from servers import MailServer, Provider, RedisServer, S3Server
 
 from penstock_dev.redis_server import find_redis_server
 
@@ -82,7 +84,7 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         "bind": "127.0.0.1",
         "dir": folder,
         "save": "",
-        "databases": 3,
+        "databases": 4,
         # As the broker's role wants it, or no worker would start on it.
         "appendonly": "yes",
     }
@@ -111,6 +113,25 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     folder.mkdir()
     with RedisServer(folder) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server that speaks S3; tests keep apart by their prefixes."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "s3", "redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """The settings of an empty place for files, one after the other of each kind."""
+    if request.param == "s3":
+        server: S3Server = request.getfixturevalue("s3_server")
+        return server.settings(uuid4().hex)
+    if request.param == "redis":
+        url: str = request.getfixturevalue("redis_url")
+        return {"files": f"{url}/3"}
+    return {"files": str(tmp_path / "files")}
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,11 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Self
 
+import boto3
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from processes import free_port
+from botocore.exceptions import BotoCoreError, ClientError
+from processes import BIN, free_port, until
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -163,6 +165,79 @@ class RedisServer:
         """Let it go on, with what it was sent meanwhile."""
         self._process.send_signal(signal.SIGCONT)
         self.client.ping()
+
+
+class S3Server:
+    """SeaweedFS, which speaks S3, with the bucket `files`; it can be killed and frozen."""
+
+    BUCKET = "files"
+    KEY_ID = "penstock"
+    KEY = "key-of-the-tests"
+    PARTS = ("master", "volume", "filer", "s3")
+    KINDS = (".port", ".port.grpc")
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        action = {"credentials": [{"accessKey": self.KEY_ID, "secretKey": self.KEY}]}
+        identity = {"name": "penstock", "actions": ["Admin"], **action}
+        (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        ports = [f"-{part}{kind}={free_port()}" for part in self.PARTS for kind in self.KINDS]
+        self.url = f"http://127.0.0.1:{ports[-2].rpartition('=')[2]}"
+        self._command = [
+            *(str(BIN / "weed"), f"-logdir={folder}", "server", f"-dir={folder}", "-ip=127.0.0.1"),
+            *("-filer", "-s3", f"-s3.config={folder}/s3.json", "-master.volumeSizeLimitMB=64"),
+            *("-ip.bind=127.0.0.1", "-volume.max=0", *ports),
+        ]
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            aws_access_key_id=self.KEY_ID,
+            aws_secret_access_key=self.KEY,
+        )
+        self.start()
+        until(self._has_bucket, "the S3 server has its bucket")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def settings(self, prefix: str = "") -> dict[str, str]:
+        """Return the settings for files that are kept here."""
+        return {
+            "files": f"s3://{self.BUCKET}/{prefix}",
+            "s3_endpoint": self.url,
+            "s3_region": "us-east-1",
+            "s3_access_key_id": self.KEY_ID,
+            "s3_secret_access_key": self.KEY,
+        }
+
+    def start(self) -> None:
+        """Start; it takes some seconds before it answers."""
+        with (self._folder / "weed.log").open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        """Kill it, frozen or not."""
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        """Let it answer nothing, though the system goes on taking what it is sent."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
+
+    def _has_bucket(self) -> bool:
+        try:
+            self.client.create_bucket(Bucket=self.BUCKET)
+        except (BotoCoreError, ClientError):
+            return False
+        return True
 
 
 @contextmanager

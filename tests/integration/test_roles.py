@@ -10,8 +10,7 @@ from processes import environment, run
 from servers import RedisServer
 
 from penstock import roles
-from penstock.roles import Role
-from penstock.settings import Settings
+from penstock.settings import Role, Settings
 
 ROOT = Path(__file__).parents[2]
 

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -52,7 +53,11 @@ def queued(settings: Settings) -> list[str]:
 
 
 def uploads(settings: Settings) -> list[str]:
-    return [folder.name for folder in settings.files.iterdir()] if settings.files.exists() else []
+    return (
+        [folder.name for folder in Path(settings.files).iterdir()]
+        if Path(settings.files).exists()
+        else []
+    )
 
 
 @pytest.mark.parametrize(("path", "body", "change"), REQUESTS)

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from werkzeug.test import TestResponse
 from penstock.contracts import StoredFile
 from penstock.records import Records, State
 from penstock.settings import Settings
-from penstock.storage import Files
+from penstock.storage.folder import Folder
 
 MakeClient = Callable[..., FlaskClient]
 
@@ -110,7 +111,7 @@ def test_a_job_that_succeeded_shows_its_result_with_addresses_of_its_files(
     client: FlaskClient, settings: Settings
 ) -> None:
     task_id = str(uuid4())
-    files = Files(settings.files)
+    files = Folder(Path(settings.files))
     with files.writing(f"{task_id}/orders.csv") as stream:
         stream.write(b"id\n1\n")
     kept = files.describe(f"{task_id}/orders.csv", "text/csv").model_dump()
@@ -164,7 +165,7 @@ def test_only_outcomes_of_jobs_can_be_downloaded(client: FlaskClient, path: str)
 def test_what_was_uploaded_cannot_be_downloaded(client: FlaskClient, settings: Settings) -> None:
     task_id = upload(client, picture()).get_json()["task_id"]
 
-    assert (settings.files / f"{task_id}-in" / "original").exists()
+    assert (Path(settings.files) / f"{task_id}-in" / "original").exists()
     assert client.get(f"/api/files/{task_id}/original").status_code == 404
     assert client.get(f"/api/files/{task_id}-in/original").status_code == 404
 
@@ -287,7 +288,7 @@ def test_a_picture_is_kept_and_queued_with_its_renditions(
     [message] = queued(settings, "image")
     source = StoredFile.model_validate(message["job"]["source"])
     assert (source.content_type, source.size) == (content_type, len(content))
-    assert Files(settings.files).path(source.key).read_bytes() == content
+    assert Folder(Path(settings.files)).path(source.key).read_bytes() == content
     assert [rendition["name"] for rendition in message["job"]["renditions"]] == ["small"]
 
 
@@ -302,7 +303,7 @@ def test_a_picture_that_is_cut_off_is_refused(
     assert answer.status_code == 422
     assert "file" in problems(answer)
     assert nothing_queued(settings)
-    assert not settings.files.exists()
+    assert not Path(settings.files).exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"%PDF-1.7", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
@@ -373,7 +374,7 @@ def test_an_attachment_goes_through_the_shared_folder_and_not_the_broker(
     [message] = queued(settings, "email")
     [stored] = message["job"]["attachments"]
     assert stored["name"] == "table.csv"
-    assert Files(settings.files).path(stored["key"]).read_bytes() == b"a,b\n1,2\n"
+    assert Folder(Path(settings.files)).path(stored["key"]).read_bytes() == b"a,b\n1,2\n"
     assert content not in json.dumps(message["job"])
 
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -54,7 +55,7 @@ def waiting(redis: Redis, queue: str = "payment") -> int:
 
 def kept(settings: Settings) -> set[Any]:
     """Return the records and the files that there are."""
-    files = set(settings.files.iterdir()) if settings.files.exists() else set()
+    files = set(Path(settings.files).iterdir()) if Path(settings.files).exists() else set()
     return files | set(Redis.from_url(settings.results_url).keys())
 
 

@@ -62,6 +62,8 @@ class Queue:
     limit: int = 100_000
     # Whether the handlers read the database, which must then answer before the worker starts.
     database: bool = False
+    # Whether the handlers read or write files, the same.
+    files: bool = False
 
     def __post_init__(self) -> None:
         for job in self.jobs:
@@ -82,6 +84,7 @@ QUEUES = (
         name="email",
         package="penstock_email",
         database=True,
+        files=True,
         concurrency=2,
         grace=90,
         jobs=(
@@ -106,6 +109,7 @@ QUEUES = (
     Queue(
         name="image",
         package="penstock_image",
+        files=True,
         concurrency=2,
         grace=150,
         jobs=(
@@ -122,6 +126,7 @@ QUEUES = (
         name="report",
         package="penstock_report",
         database=True,
+        files=True,
         concurrency=1,
         grace=960,
         jobs=(

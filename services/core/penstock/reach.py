@@ -2,22 +2,41 @@
 
 from collections.abc import Callable
 from time import monotonic, sleep
-from typing import Literal
 
 from redis import Redis, RedisError
 
-from penstock.settings import PREFIX, Settings, stop, without_password
+from penstock.settings import PREFIX, Role, Settings, stop, without_password
 
 
-def require_redis(settings: Settings, role: Literal["broker", "results"]) -> None:
+def require_redis(settings: Settings, role: Role) -> None:
     """Return when the Redis of `role` answers; otherwise end the process with exit code 2."""
 
     def ping() -> None:
         with Redis.from_url(settings.redis(role), socket_connect_timeout=2, socket_timeout=2) as it:
             it.ping()
 
-    url = getattr(settings, f"{role}_url")
-    _require(settings, f"the {role} Redis", f"{PREFIX}{role.upper()}_URL", url, ping, (RedisError,))
+    setting = f"{PREFIX}FILES" if role == "files" else f"{PREFIX}{role.upper()}_URL"
+    url = settings.redis_url(role)
+    _require(settings, f"the {role} Redis", setting, url, ping, (RedisError,))
+
+
+def require_files(settings: Settings) -> None:
+    """Return when files can be kept; otherwise end the process with exit code 2.
+
+    A Redis server must suit the role as well; see `penstock.roles`.
+    """
+    from penstock import roles, storage
+
+    if settings.files_in_redis:
+        require_redis(settings, "files")
+        roles.check(settings, "files")
+        return
+
+    def ping() -> None:
+        storage.connect(settings).ping()
+
+    what, where = "the files", settings.files
+    _require(settings, what, f"{PREFIX}FILES", where, ping, (OSError, ImportError))
 
 
 def require_database(settings: Settings) -> None:

@@ -6,21 +6,23 @@ nobody notices before it is full or restarted.
 
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from redis import ConnectionError as RedisConnectionError
 from redis import Redis, RedisError
 from redis import TimeoutError as RedisTimeoutError
 
-from penstock.settings import PREFIX, Settings, stop, without_password
+from penstock.settings import PREFIX, Role, Settings, stop, without_password
 
-Role = Literal["broker", "results", "cache"]
 # What the role's own configuration in services/redis sets.
 POLICY: dict[Role, str] = {
     "broker": "maxmemory-policy noeviction",
     "results": "maxmemory-policy volatile-ttl",
     "cache": "maxmemory-policy allkeys-lfu",
+    "files": "maxmemory-policy noeviction",
 }
+# What there is nowhere else.
+LOST: dict[Role, str] = {"broker": "jobs", "files": "files"}
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ def faults(role: Role, info: dict[str, Any]) -> list[Fault]:
     found = []
     if policy is None:
         found.append(Fault("does not say which maxmemory-policy it has", wanted, fatal=False))
-    elif role == "broker" and policy != "noeviction":
-        what = f"throws jobs away when it is full (its maxmemory-policy is {policy})"
+    elif role in LOST and policy != "noeviction":
+        what = f"throws {LOST[role]} away when it is full (its maxmemory-policy is {policy})"
         found.append(Fault(what, wanted, fatal=True))
     elif role == "results" and policy.startswith("allkeys"):
         what = f"throws any record away when it is full (its maxmemory-policy is {policy})"
@@ -85,12 +87,12 @@ def faults(role: Role, info: dict[str, Any]) -> list[Fault]:
         found.append(Fault(what, wanted, fatal=False))
     if role != "cache" and append_only == 0:
         what = "forgets what it holds when it is restarted (it has no append-only file)"
-        found.append(Fault(what, "appendonly yes", fatal=role == "broker"))
+        found.append(Fault(what, "appendonly yes", fatal=role in LOST))
     return found
 
 
 def _line(settings: Settings, role: Role, faults: list[Fault]) -> str:
-    where = without_password(getattr(settings, f"{role}_url"))
+    where = without_password(settings.redis_url(role))
     whats = " and ".join(fault.what for fault in faults)
     cures = " and ".join(f'"{fault.cure}"' for fault in faults)
     return (

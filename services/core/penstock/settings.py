@@ -6,17 +6,29 @@ to whoever may inspect the container.
 """
 
 import os
+import re
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, NameEmail, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NameEmail,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "PENSTOCK_"
+
+Role = Literal["broker", "results", "cache", "files"]
 
 
 def _is_redis_url(url: str) -> str:
@@ -32,8 +44,20 @@ def _is_http_url(url: str) -> str:
     return url.rstrip("/")
 
 
+def _is_place(place: str) -> str:
+    parts = urlsplit(place)
+    if "://" in place and parts.scheme not in {"s3", "redis", "rediss", "unix"}:
+        raise ValueError(
+            "must be a folder, s3://bucket, or begin with redis://, rediss:// or unix://"
+        )
+    if parts.scheme == "s3" and not re.fullmatch(r"[\w.-]+", parts.netloc):
+        raise ValueError("must name a bucket, such as s3://bucket or s3://bucket/prefix")
+    return place
+
+
 RedisUrl = Annotated[str, AfterValidator(_is_redis_url)]
 HttpUrl = Annotated[str, AfterValidator(_is_http_url)]
+Place = Annotated[str, BeforeValidator(str), AfterValidator(_is_place)]
 
 
 def with_password(url: str, password: SecretStr | None, user: str | None = None) -> str:
@@ -119,8 +143,15 @@ class Settings(BaseSettings):
     database_url: str = "sqlite:///var/penstock.db"
     database_password: SecretStr | None = None
 
-    # Where uploads and outcomes are kept: one folder that web and workers share.
-    files: Path = Path("var/files")
+    # Where uploads and outcomes are kept, shared by web and workers: a folder, s3://bucket/prefix,
+    # or the URL of a Redis server of the role files.
+    files: Place = "var/files"
+    # Of S3; without an endpoint it is Amazon's, and without keys they are looked for as its own
+    # tools do: in the environment, in the role of the pod or the machine.
+    s3_endpoint: HttpUrl | None = None
+    s3_region: str | None = None
+    s3_access_key_id: str | None = None
+    s3_secret_access_key: SecretStr | None = Field(None, validate_default=True)
     files_ttl: Annotated[int, Field(ge=60)] = 7 * 86400
     records_ttl: Annotated[int, Field(ge=60)] = 7 * 86400
     # Dead letters are dropped when they are older than this, and the oldest when there are more.
@@ -169,10 +200,25 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
 
-    def redis(self, role: Literal["broker", "results", "cache"]) -> str:
+    @field_validator("s3_secret_access_key")
+    @classmethod
+    def _is_with_its_id(cls, secret: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if bool(secret and secret.get_secret_value()) != bool(info.data.get("s3_access_key_id")):
+            raise ValueError(f"goes together with {PREFIX}S3_ACCESS_KEY_ID: set both or neither")
+        return secret
+
+    @property
+    def files_in_redis(self) -> bool:
+        """Whether the files are kept in a Redis server."""
+        return urlsplit(self.files).scheme in {"redis", "rediss", "unix"}
+
+    def redis_url(self, role: Role) -> str:
+        """Return the URL of the Redis server of `role` as it was set."""
+        return str(self.files if role == "files" else getattr(self, f"{role}_url"))
+
+    def redis(self, role: Role) -> str:
         """Return the URL of the Redis server of `role`, with the password in it."""
-        url: str = getattr(self, f"{role}_url")
-        return with_password(url, self.redis_password, self.redis_user)
+        return with_password(self.redis_url(role), self.redis_password, self.redis_user)
 
     def database(self) -> str:
         """Return the database's SQLAlchemy URL, with the password in it."""

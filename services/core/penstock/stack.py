@@ -66,6 +66,8 @@ def make_app(settings: Settings) -> Celery:
         roles.check(settings, "broker", "results")
         if any(queue.database for queue in queues):
             reach.require_database(settings)
+        if any(queue.files for queue in queues):
+            reach.require_files(settings)
         conf.worker_concurrency = max(queue.concurrency for queue in queues)
         conf.penstock_grace = max(queue.grace for queue in queues) - MARGIN
         for queue in queues:

@@ -18,8 +18,8 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from penstock.roles import Role, faults
-from penstock.settings import PREFIX, Settings
+from penstock.roles import faults
+from penstock.settings import PREFIX, Role, Settings
 from penstock_dev import containers, env, secret_files
 
 # `develop.watch` with sync+restart and several files in `include` came with this one.

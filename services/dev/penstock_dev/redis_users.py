@@ -1,8 +1,8 @@
-"""The users of the three Redis servers: each service may do there what its work needs, no more.
+"""The users of the Redis servers: each service may do there what its work needs, no more.
 
 Whoever takes over one service can then not read the jobs of another, nor take or forge them. What
-the keys hold is in `penstock.broker` and `penstock.records`; how rules are written, in Redis's
-documentation of ACL.
+the keys hold is in `penstock.broker`, `penstock.records` and `penstock.storage.chunks`; how rules
+are written, in Redis's documentation of ACL.
 """
 
 from collections.abc import Callable
@@ -104,7 +104,18 @@ CACHE: Rules = {
     "web": lambda: ["~* &* +@all -@admin -@dangerous +info +keys +flushdb", SESSION],
     OPERATOR: lambda: ALL,
 }
-ROLES: dict[str, Rules] = {"broker": BROKER, "results": RESULTS, "cache": CACHE}
+FILE_KEYS = "~penstock:file:* ~penstock:files:* ~penstock:chunk:*"
+KEEP_FILES = [
+    SESSION,
+    f"({SCRIPTS} +hmget +hset +sadd +smembers +get +set +expire +unlink {FILE_KEYS})",
+]
+FILES: Rules = {
+    **{name: lambda: KEEP_FILES for name in ("web", "image", "report")},
+    # Attachments; it writes nothing.
+    "email": lambda: [SESSION, f"(+hmget +get {FILE_KEYS.replace('~', '%R~')})"],
+    OPERATOR: lambda: ALL,
+}
+ROLES: dict[str, Rules] = {"broker": BROKER, "results": RESULTS, "cache": CACHE, "files": FILES}
 
 
 def acl_file(role: str, passwords: dict[str, str]) -> str:

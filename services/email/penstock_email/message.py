@@ -132,10 +132,10 @@ def _attach(message: EmailMessage, attachment: StoredFile, files: Files) -> None
         # These may not be encoded in base64 (RFC 2045, section 6.4), and need not be understood.
         main, sub = "application", "octet-stream"
     try:
-        content = files.path(attachment.key).read_bytes()
+        content = files.read(attachment.key)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"the attachment {attachment.name!r} is not in the shared folder any more: "
+            f"the attachment {attachment.name!r} is not kept any more: "
             "files are kept for the setting files_ttl"
         ) from error
     # This begins an encoded word, which some readers decode here too, line breaks and all.

@@ -14,7 +14,7 @@ from penstock.http import (
     ProviderUnavailableError,
     post_once,
 )
-from penstock.storage import Files
+from penstock.storage import StorageError, connect
 from penstock.task import JobTask
 from penstock_email.message import compose
 from penstock_email.smtp import (
@@ -27,7 +27,10 @@ from penstock_email.smtp import (
 
 # Celery's types know its own Task only, not the class that `penstock.install` puts in its place.
 @shared_task(  # type: ignore[arg-type]
-    name="email.send", bind=True, pydantic=True, autoretry_for=(MailServerUnavailableError,)
+    name="email.send",
+    bind=True,
+    pydantic=True,
+    autoretry_for=(MailServerUnavailableError, StorageError),
 )
 def send(self: JobTask, job: EmailSend) -> EmailSent:
     """Send one mail to all of its recipients, or to none."""
@@ -59,7 +62,7 @@ def notify(self: JobTask, job: NotificationSend) -> NotificationSent:
 
 def _send(email: EmailSend, task: JobTask) -> EmailSent:
     settings = task.settings
-    mail = compose(email, task.job_id, settings.mail_from, Files(settings.files))
+    mail = compose(email, task.job_id, settings.mail_from, connect(settings))
     task.once(
         "send",
         lambda: deliver(mail, settings),

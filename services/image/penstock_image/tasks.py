@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from penstock.contracts import ImageProcess, ImageProcessed, StoredFile
-from penstock.storage import Files
+from penstock.storage import Files, connect
 from penstock.task import JobTask
 from penstock_image.renditions import EXTENSIONS, decode, render, save
 
@@ -13,13 +13,13 @@ from penstock_image.renditions import EXTENSIONS, decode, render, save
     name="image.process",
     bind=True,
     pydantic=True,
-    # The shared folder may be full or away for a while; an upload that is gone stays so.
+    # The place for files may be full or away for a while; an upload that is gone stays so.
     autoretry_for=(OSError,),
     dont_autoretry_for=(FileNotFoundError,),
 )
 def process(self: JobTask, job: ImageProcess) -> ImageProcessed:
     """Make the renditions, each a file of the job's own."""
-    files = Files(self.settings.files)
+    files = connect(self.settings)
     content = _content(files, job.source)
     picture = decode(content, job.renditions, self.settings.image_max_pixels)
     made = []
@@ -36,9 +36,9 @@ def process(self: JobTask, job: ImageProcess) -> ImageProcessed:
 
 def _content(files: Files, source: StoredFile) -> bytes:
     try:
-        return files.path(source.key).read_bytes()
+        return files.read(source.key)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"the upload {source.key!r} is not in the shared folder any more: "
+            f"the upload {source.key!r} is not kept any more: "
             "files are kept for the setting files_ttl"
         ) from error

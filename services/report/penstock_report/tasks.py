@@ -10,7 +10,7 @@ from xlsxwriter.exceptions import FileCreateError
 from penstock.contracts import FilesExpire, FilesExpired, ReportExport, ReportExported
 from penstock.database import Database
 from penstock.datasets import COLUMNS, parse_filter
-from penstock.storage import Files
+from penstock.storage import connect
 from penstock.task import JobTask
 from penstock_report.rows import stream
 from penstock_report.writers import CONTENT_TYPES, WRITERS
@@ -21,12 +21,12 @@ from penstock_report.writers import CONTENT_TYPES, WRITERS
     name="report.export",
     bind=True,
     pydantic=True,
-    # The database or the shared folder may be away for a while. XlsxWriter has its own OSError.
+    # The database or the place for files may be away for a while. XlsxWriter has its own OSError.
     autoretry_for=(OperationalError, InterfaceError, OSError, FileCreateError),
 )
 def export(self: JobTask, job: ReportExport) -> ReportExported:
     """Write the data set to one file for each format, all from a single pass over its rows."""
-    files = Files(self.settings.files)
+    files = connect(self.settings)
     columns = job.columns or list(COLUMNS[job.dataset])
     filters = [parse_filter(job.dataset, text) for text in job.filters]
     database = _database(self.settings.database())
@@ -54,7 +54,7 @@ def export(self: JobTask, job: ReportExport) -> ReportExported:
 @shared_task(name="files.expire", bind=True, pydantic=True)  # type: ignore[arg-type]
 def expire(self: JobTask, job: FilesExpire) -> FilesExpired:
     """Remove the uploads and outcomes that are older than the setting files_ttl."""
-    return FilesExpired(folders=Files(self.settings.files).expire(self.settings.files_ttl))
+    return FilesExpired(folders=connect(self.settings).expire(self.settings.files_ttl))
 
 
 # Made by the first job and not at import, so that no two processes of a pool share connections.

@@ -2,6 +2,7 @@
 
 from flask import Flask
 
+from penstock import storage
 from penstock.conventions import lasting_broker
 from penstock.database import Database
 from penstock.dead_letters import DeadLetters
@@ -9,7 +10,6 @@ from penstock.producer import IMPATIENT, Producer
 from penstock.records import Records
 from penstock.settings import Settings, get_settings
 from penstock.stack import make_app
-from penstock.storage import Files
 from penstock_web import (
     articles,
     auth,
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         producer=Producer(celery, records),
         dead_letters=DeadLetters.connect(settings),
         database=Database(settings.database(), pool_size=16),
-        files=Files(settings.files),
+        files=storage.connect(settings),
     )
     cache.init_app(app, settings)
     problems.init_app(app)

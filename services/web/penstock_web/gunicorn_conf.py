@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock import log, roles
-from penstock.reach import require_database, require_redis
+from penstock.reach import require_database, require_files, require_redis
 from penstock.settings import get_settings
 from penstock_web.auth import required_key
 
@@ -34,6 +34,7 @@ def on_starting(server: Any) -> None:
     require_database(settings)
     require_redis(settings, "broker")
     require_redis(settings, "results")
+    require_files(settings)
     roles.check(settings, "broker", "results")
     if settings.cache == "redis":
         roles.check(settings, "cache")

@@ -83,7 +83,7 @@ class EmailRequest(EmailContent):
 
 @blueprint.post("/send-email")
 def send_email() -> tuple[Response, int, dict[str, str]]:
-    """Accept a mail; its attachments go into the shared folder, not through the broker."""
+    """Accept a mail; its attachments go where files are kept, not through the broker."""
     asked = parse(EmailRequest)
     job_id = new_id()
     files = services().files

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from penstock.gate import BrokerUnavailableError, KeyReusedError, QueueFullError
+from penstock.storage import StorageError, StorageFullError
 
 logger = structlog.get_logger(__name__)
 
@@ -120,6 +121,19 @@ def init_app(app: Flask) -> None:
     def _full(error: QueueFullError) -> Response:
         detail = f"the job was not accepted: {error}"
         return problem(429, detail, headers={"Retry-After": str(RETRY_AFTER_FULL)})
+
+    @app.errorhandler(StorageError)
+    def _no_files(error: StorageError) -> Response:
+        logger.warning("files cannot be kept or read", error=str(error))
+        return unavailable("the place where files are kept does not answer")
+
+    @app.errorhandler(StorageFullError)
+    def _no_room(error: StorageFullError) -> Response:
+        logger.warning("files cannot be kept", error=str(error))
+        # Not 507, after which a client must not try again by itself (RFC 4918, section 11.5): there
+        # will be room, since files are kept for a time.
+        detail = "there is no room for the file now"
+        return problem(503, detail, headers={"Retry-After": str(RETRY_AFTER_FULL)})
 
     @app.errorhandler(KeyReusedError)
     def _reused(error: KeyReusedError) -> Response:

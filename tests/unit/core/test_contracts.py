@@ -18,7 +18,7 @@ from penstock.contracts import (
     ReportExport,
     StoredFile,
 )
-from penstock.storage import Files
+from penstock.storage.folder import Folder
 
 FILE = {"key": "upload-in/0", "name": "a.csv", "content_type": "text/csv", "size": 3}
 MAIL = {"to": ["ada@example.com"], "subject": "Hello"}
@@ -191,7 +191,7 @@ def test_what_is_not_a_folder_and_a_name_is_no_key(key: str) -> None:
 @pytest.mark.parametrize("key", ["a/../..", "..", "../a", "/etc/passwd"])
 def test_no_key_leads_out_of_the_shared_folder(key: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a key"):
-        Files(tmp_path / "files").path(key)
+        Folder(tmp_path / "files").path(key)
 
 
 def test_a_link_that_leads_out_of_the_shared_folder_is_not_followed(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_link_that_leads_out_of_the_shared_folder_is_not_followed(tmp_path: Pa
     root.mkdir()
     (root / "a").symlink_to(tmp_path)
     with pytest.raises(ValueError, match="is not a key"):
-        Files(root).path("a/secret")
+        Folder(root).path("a/secret")
 
 
 @pytest.mark.parametrize(

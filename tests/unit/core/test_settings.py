@@ -162,3 +162,47 @@ def test_malformed_values_end_a_command_with_one_line_that_names_them_all() -> N
     [line] = ended.stderr.splitlines()
     assert "PENSTOCK_SMTP_PORT: " in line
     assert "PENSTOCK_BROKER_URL: must begin with redis://" in line
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "var/files",
+        "/mnt/files",
+        "s3://bucket",
+        "s3://my.bucket/a/prefix",
+        "redis://:secret@files:6379/0",
+        "rediss://files",
+        "unix:///run/redis.sock?db=1",
+    ],
+)
+def test_files_are_in_a_folder_in_s3_or_in_redis(place: str) -> None:
+    assert Settings(files=place).files == place
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("gs://bucket", "must be a folder, s3://bucket, or begin with redis://"),
+        ("https://bucket.s3.amazonaws.com", "must be a folder"),
+        ("s3://", "must name a bucket, such as s3://bucket"),
+        ("s3:///prefix", "must name a bucket"),
+        ("s3://key:secret@bucket", "must name a bucket"),
+    ],
+)
+def test_another_place_for_files_is_refused(place: str, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Settings(files=place)
+
+
+@pytest.mark.parametrize("one", ["s3_access_key_id", "s3_secret_access_key"])
+def test_a_key_to_s3_goes_with_its_id(one: str) -> None:
+    given: dict[str, Any] = {one: "x"}
+    with pytest.raises(ValidationError, match="PENSTOCK_S3_ACCESS_KEY_ID: set both or neither"):
+        Settings(**given)
+
+
+def test_the_files_have_the_password_of_the_other_roles() -> None:
+    settings = Settings(files="redis://files:6379/0", redis_user="web", redis_password="secret")
+    assert settings.redis("files") == "redis://web:secret@files:6379/0"
+    assert settings.redis_url("files") == "redis://files:6379/0"

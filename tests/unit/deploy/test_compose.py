@@ -47,6 +47,14 @@ def test_only_a_worker_that_reads_the_database_knows_of_it(queue: Queue) -> None
     assert ("migrate" in worker["depends_on"]) == queue.database
 
 
+@pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.name)
+def test_only_a_worker_that_works_on_files_knows_where_they_are(queue: Queue) -> None:
+    worker = BASE[queue.name]
+    assert ("PENSTOCK_FILES" in worker["environment"]) == queue.files
+    assert ("s3_secret_access_key" in worker["secrets"]) == queue.files
+    assert any("/penstock/files" in volume for volume in worker.get("volumes", [])) == queue.files
+
+
 def test_web_may_finish_its_requests_before_it_is_killed() -> None:
     from penstock_web import gunicorn_conf
 

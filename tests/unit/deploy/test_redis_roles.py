@@ -1,4 +1,4 @@
-"""The three server configurations, each read by a real server."""
+"""The server configurations, each read by a real server."""
 
 import subprocess
 from pathlib import Path
@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[3]
         ("broker", "noeviction", "yes"),
         ("results", "volatile-ttl", "yes"),
         ("cache", "allkeys-lfu", "no"),
+        ("files", "noeviction", "yes"),
     ],
 )
 def test_a_server_takes_on_its_role(

@@ -20,7 +20,7 @@ def test_each_secret_is_long_random_and_another(folder: Path) -> None:
 
 def test_what_others_issue_begins_empty(folder: Path) -> None:
     secret_files.write(folder)
-    assert [secret_files.read(folder, name) for name in secret_files.THEIRS] == ["", ""]
+    assert [secret_files.read(folder, name) for name in secret_files.THEIRS] == ["", "", ""]
 
 
 def test_a_second_time_changes_nothing(folder: Path) -> None:
@@ -48,7 +48,7 @@ def test_a_secret_that_was_removed_is_made_anew_and_goes_into_what_follows_from_
     assert secret_files.write(folder) == ["redis_email"]
     # A worker is no user of the cache.
     changed = {role for role in old if (folder / f"{role}.acl").read_text() != old[role]}
-    assert changed == {"broker", "results"}
+    assert changed == {"broker", "results", "files"}
     # A container that has the file mounted sees what it says now.
     assert {path.name: path.stat().st_ino for path in folder.glob("*.acl")} == inodes
 

@@ -11,7 +11,7 @@ from penstock.database import Base, Database, User
 from penstock.records import Records, State
 from penstock.settings import Settings
 from penstock.stack import make_app
-from penstock.storage import Files
+from penstock.storage.folder import Folder
 from penstock_email.smtp import MailRefusedError, MailServerUnavailableError
 from penstock_email.tasks import notify, send
 
@@ -53,9 +53,9 @@ def test_the_handlers_have_the_names_of_the_catalogue() -> None:
 def test_a_mail_with_all_there_is_arrives_and_the_record_says_what_was_sent(
     settings: Settings, mail_server: MailServer
 ) -> None:
-    with Files(settings.files).writing("job-1-in/0") as stream:
+    with Folder(Path(settings.files)).writing("job-1-in/0") as stream:
         stream.write(b"%PDF-1.7")
-    attachment = Files(settings.files).describe("job-1-in/0", "application/pdf")
+    attachment = Folder(Path(settings.files)).describe("job-1-in/0", "application/pdf")
     job = MAIL | {"html": "<p>Hi</p>", "attachments": [attachment.model_dump(mode="json")]}
     assert run("email.send", job, settings).state == "SUCCESS"
 

@@ -9,7 +9,7 @@ from pydantic import NameEmail, ValidationError
 
 from penstock.contracts import EmailSend, StoredFile
 from penstock.settings import Settings
-from penstock.storage import Files
+from penstock.storage.folder import Folder
 from penstock_email.message import Mail, compose
 
 SENDER = NameEmail("Penstock", "penstock@example.com")
@@ -17,7 +17,7 @@ SENDER = NameEmail("Penstock", "penstock@example.com")
 
 def mail_of(folder: Path, sender: NameEmail = SENDER, **fields: Any) -> Mail:
     usual: dict[str, Any] = {"to": ["ada@example.com"], "subject": "Hello", "text": "Hello Ada\n"}
-    return compose(EmailSend(**usual | fields), "job-1", sender, Files(folder))
+    return compose(EmailSend(**usual | fields), "job-1", sender, Folder(folder))
 
 
 def parse(mail: Mail) -> EmailMessage:
@@ -35,7 +35,7 @@ def body(message: EmailMessage, kind: str) -> str:
 
 
 def stored(folder: Path, name: str, content: bytes, content_type: str) -> StoredFile:
-    files = Files(folder)
+    files = Folder(folder)
     with files.writing("job-1-in/0") as stream:
         stream.write(content)
     return files.describe("job-1-in/0", content_type).model_copy(update={"name": name})
@@ -190,7 +190,7 @@ def test_a_header_with_a_line_break_is_refused_even_when_the_contract_is_bypasse
     honest = EmailSend(to=["ada@example.com"], subject="Hello", text="Hello")
     forged = honest.model_copy(update={**injected, "attachments": attachments})
     with pytest.raises(ValueError, match=r"(?i)linefeed|line break|invalid|not valid|newline|@"):
-        compose(forged, "job-1", SENDER, Files(tmp_path))
+        compose(forged, "job-1", SENDER, Folder(tmp_path))
 
 
 # Decoded, this is `a`, a line break and another header.

@@ -8,7 +8,7 @@ from servers import MailServer
 
 from penstock.contracts import EmailSend
 from penstock.settings import Settings
-from penstock.storage import Files
+from penstock.storage.folder import Folder
 from penstock_email.message import Mail, compose
 from penstock_email.smtp import (
     MailNotTakenError,
@@ -24,7 +24,7 @@ def settings_for(server: MailServer, **more: Any) -> Settings:
 
 def mail_to(*to: str, **fields: Any) -> Mail:
     job = EmailSend(to=list(to), subject="Hello", text="Hello\n.hidden\n", **fields)
-    return compose(job, "job-1", Settings().mail_from, Files(Path("nowhere")))
+    return compose(job, "job-1", Settings().mail_from, Folder(Path("nowhere")))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import penstock_image.tasks  # noqa: F401 - its tasks are shared with every app
 from penstock.records import Record, Records, State
 from penstock.settings import Settings
 from penstock.stack import make_app
-from penstock.storage import Files
+from penstock.storage.folder import Folder
 
 JOB = "5b1f0f9e-2a57-4a55-9df2-3d3c8d4b6c11"
 
@@ -41,7 +41,7 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 
 def process(settings: Settings, content: bytes | None, **changes: Any) -> Record:
     """Run the job as a worker does and return what its record says in the end."""
-    files = Files(settings.files)
+    files = Folder(Path(settings.files))
     key = f"{JOB}-in/original"
     if content is not None:
         with files.writing(key) as stream:
@@ -73,7 +73,7 @@ def test_every_rendition_is_a_file_of_the_jobs_own(settings: Settings) -> None:
     assert (record.result["width"], record.result["height"]) == (640, 480)
     seen = []
     for made in record.result["files"]:
-        path = settings.files / made["key"]
+        path = Path(settings.files) / made["key"]
         with Image.open(path) as image:
             seen.append((made["key"], made["name"], made["content_type"], image.size))
             assert image.format == made["content_type"].partition("/")[2].upper()
@@ -97,7 +97,7 @@ def test_a_job_that_runs_again_leaves_the_same_files(settings: Settings) -> None
     again = process(settings, PHOTO)
 
     assert again.result == first.result
-    assert len(list((settings.files / JOB).iterdir())) == 4
+    assert len(list((Path(settings.files) / JOB).iterdir())) == 4
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_an_upload_that_cannot_be_used_fails_at_once_with_the_reason(
     assert record.state is State.DEAD
     assert record.attempts == 1
     assert (record.error or "").startswith(reason)
-    assert not (settings.files / JOB).exists()
+    assert not (Path(settings.files) / JOB).exists()
 
 
 def test_a_picture_over_the_pixel_limit_fails_with_the_setting(settings: Settings) -> None:
@@ -136,21 +136,19 @@ def test_an_upload_that_is_gone_fails_at_once(settings: Settings) -> None:
 
     assert record.state is State.DEAD
     assert record.attempts == 1
-    assert f"the upload '{JOB}-in/original' is not in the shared folder any more" in str(
-        record.error
-    )
+    assert f"the upload '{JOB}-in/original' is not kept any more" in str(record.error)
 
 
-def test_a_shared_folder_that_cannot_be_written_to_is_tried_again(settings: Settings) -> None:
-    settings.files.mkdir()
+def test_a_place_for_files_that_cannot_be_written_to_is_tried_again(settings: Settings) -> None:
+    Path(settings.files).mkdir()
     # A file stands where the job's folder must be.
-    (settings.files / JOB).touch()
+    (Path(settings.files) / JOB).touch()
 
     record = process(settings, PHOTO)
 
     assert record.state is State.DEAD
     assert record.attempts == 4
-    assert "FileExistsError" in str(record.error)
+    assert "StorageError: the folder for files: " in str(record.error)
 
 
 def test_a_message_that_breaks_the_contract_fails_at_once(settings: Settings) -> None:

@@ -58,13 +58,13 @@ def export(settings: Settings, **job: Any) -> Record:
 
 
 def csv_rows(settings: Settings, dataset: str) -> list[list[str]]:
-    path = settings.files / JOB / f"{dataset}.csv"
+    path = Path(settings.files) / JOB / f"{dataset}.csv"
     with path.open(encoding="utf-8", newline="") as stream:
         return list(csv.reader(stream))
 
 
 def xlsx_rows(settings: Settings, dataset: str) -> list[tuple[Any, ...]]:
-    workbook = load_workbook(settings.files / JOB / f"{dataset}.xlsx", read_only=True)
+    workbook = load_workbook(Path(settings.files) / JOB / f"{dataset}.xlsx", read_only=True)
     return list(workbook[dataset].iter_rows(values_only=True))
 
 
@@ -110,7 +110,7 @@ def test_the_files_are_described_in_the_order_asked(settings: Settings) -> None:
         (f"{JOB}/users.csv", "users.csv", "text/csv"),
     ]
     for made in files:
-        assert (settings.files / made["key"]).stat().st_size == made["size"]
+        assert (Path(settings.files) / made["key"]).stat().st_size == made["size"]
 
 
 def test_only_the_columns_and_rows_that_were_asked_for_are_written(settings: Settings) -> None:
@@ -168,7 +168,7 @@ def test_a_database_that_cannot_be_reached_is_tried_again(
     assert record.state is State.DEAD
     assert record.attempts == 4
     assert "OperationalError" in str(record.error)
-    assert not list((settings.files / JOB).iterdir())
+    assert not list((Path(settings.files) / JOB).iterdir())
 
 
 def test_text_that_no_cell_can_hold_fails_at_once_and_leaves_no_file(settings: Settings) -> None:
@@ -182,7 +182,7 @@ def test_text_that_no_cell_can_hold_fails_at_once_and_leaves_no_file(settings: S
     assert record.state is State.DEAD
     assert record.attempts == 1
     assert "body has a text of 40,000 characters" in str(record.error)
-    assert not list((settings.files / JOB).iterdir())
+    assert not list((Path(settings.files) / JOB).iterdir())
     assert export(settings, dataset="articles", formats=["csv"]).state is State.SUCCESS
 
 
@@ -235,7 +235,7 @@ def test_memory_does_not_grow_with_the_rows(settings: Settings) -> None:
 
 def test_old_files_are_removed_and_counted(settings: Settings) -> None:
     export(settings, dataset="users")
-    old = settings.files / "old"
+    old = Path(settings.files) / "old"
     old.mkdir()
     (old / "users.csv").touch()
     os.utime(old, (0, 0))
@@ -244,7 +244,7 @@ def test_old_files_are_removed_and_counted(settings: Settings) -> None:
 
     assert record.state is State.SUCCESS
     assert record.result == {"folders": 1}
-    assert [folder.name for folder in settings.files.iterdir()] == [JOB]
+    assert [folder.name for folder in Path(settings.files).iterdir()] == [JOB]
 
 
 def test_a_job_after_the_database_changed_sees_the_change(settings: Settings) -> None:

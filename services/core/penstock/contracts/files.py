@@ -1,4 +1,4 @@
-"""Files that a message names: the broker carries a key, the shared folder carries the bytes."""
+"""Files that a message names: the broker carries a key, another place keeps the bytes."""
 
 from typing import Annotated
 
@@ -8,7 +8,7 @@ from penstock.contracts.base import Contract, ShortLine
 
 
 class StoredFile(Contract):
-    """A file in the shared folder; `key` is its place there and `size` its bytes."""
+    """A file that is kept; `key` is its place, see `penstock.storage`, and `size` its bytes."""
 
     key: Annotated[str, Field(pattern=r"^[0-9a-z][0-9a-z-]*/[^/\\\x00-\x1f]{1,200}$")]
     name: ShortLine
