@@ -23,6 +23,10 @@ NOT_ON_THE_BROKER = {
         "zrange penstock:delayed:email 0 -1",
         "lrange penstock:outbox 0 -1",
         "zadd penstock:leases 1 x",
+        "lset email 0 x",
+        "lindex penstock:held:w:1:email 0",
+        "zrem penstock:leases x",
+        "zrem penstock:delayed:email x",
         "publish /0.celery.pidbox x",
     ],
     "email": [
@@ -99,6 +103,11 @@ def test_a_service_is_let_in_to_do_its_own(stack: Stack) -> None:
     for user in ("web", "email", "scheduler", "flower"):
         [answer] = _answers(stack, "broker", user, [["llen", "email"]])
         assert answer.isdigit()
+
+
+def test_web_may_count_what_there_is_to_do(stack: Stack) -> None:
+    told = stack.run("exec", "-T", "web", "penstock", "queues", "--json")
+    assert all(it["workers"] == 1 for it in json.loads(told)["items"]), told
 
 
 @pytest.mark.parametrize("user", ["web", "email", "scheduler"])

@@ -91,6 +91,33 @@ def seed(scale: float) -> None:
         print(f"{seeded.users:,} users, {seeded.articles:,} articles, {seeded.orders:,} orders")
 
 
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def queues(as_json: bool) -> None:
+    """Show how much there is to do in each queue."""
+    from penstock.backlog import Backlog
+    from penstock.reach import require_redis
+    from penstock.records import Records
+    from penstock.settings import get_settings
+    from penstock.terminal import table
+
+    settings = get_settings()
+    require_redis(settings, "broker")
+    items = [it.model_dump() for it in Backlog.connect(settings, Records.connect(settings)).read()]
+    if as_json:
+        print(json.dumps({"items": items}))
+        return
+    head = [name.upper().replace("_", " ") for name in items[0]]
+    rows = [
+        [
+            "" if cell is None else f"{cell:,.0f}s" if isinstance(cell, float) else f"{cell}"
+            for cell in item.values()
+        ]
+        for item in items
+    ]
+    print(table(head, rows))
+
+
 @main.group("dead-letters")
 def dead_letters() -> None:
     """Look at jobs that ended other than well, replay them or discard them."""

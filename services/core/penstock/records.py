@@ -1,7 +1,7 @@
 """What is known of a job, from the moment it is accepted: a Redis hash in the results role."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cache
 from time import sleep, time
@@ -163,6 +163,17 @@ class Records:
         fields = cast("Mapping[bytes, bytes]", self.redis.hgetall(self._key(job_id)))
         known = {name.decode(): value.decode() for name, value in fields.items()}
         return Record.model_validate({"id": job_id, **known}) if known else None
+
+    def waiting_since(self, job_ids: Sequence[str]) -> list[float | None]:
+        """Return since when each job waits, in seconds since 1970; may raise RedisError.
+
+        That is when it was accepted, or when its retry was due; None for a job without a record.
+        """
+        with self.redis.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hmget(self._key(job_id), "retry_at", "queued_at")
+            answers = pipe.execute()
+        return [float(retry_at or queued_at or 0) or None for retry_at, queued_at in answers]
 
     def open(self, job_id: str, job: str, queue: str, queued_at: float | None = None) -> None:
         """Record a job that was queued, unless a worker was faster; raises nothing.

@@ -43,15 +43,22 @@ def _written(keys: str) -> str:
 
 
 def _web() -> list[str]:
-    """Bring jobs, look at dead letters and queue them again; take nothing.
+    """Bring jobs, look at dead letters and queue them again; count what there is, and take nothing.
 
-    A script names the keys it may touch, and each command in it is allowed or not by itself.
+    A script names the keys it may touch, and each command in it is allowed or not by itself. Of
+    what waits, the next job can be read, which tells its age; of what workers hold and what is
+    delayed, only how much it is.
     """
     letters = "~penstock:dead ~penstock:dead:*"
+    counted = "~penstock:leases ~penstock:delayed:*"
     return [
         SESSION,
-        f"({SCRIPTS} {QUEUE_NAMES} ~penstock:once:* {letters} ~penstock:effects:*)",
+        f"({SCRIPTS} {QUEUE_NAMES} ~penstock:once:* {letters} ~penstock:effects:* {counted})",
         f"(+lpush +llen {_written(QUEUE_NAMES)})",
+        f"(+lindex {QUEUE_NAMES.replace('~', '%R~')})",
+        "(+zrange %R~penstock:leases)",
+        "(+llen %R~penstock:held:*)",
+        "(+zcard +zcount %R~penstock:delayed:*)",
         f"({DATA} ~penstock:once:* ~penstock:cancelled:* {letters} ~penstock:effects:*)",
         "(+rpush %W~penstock:outbox)",
         f"({SCRIPTS} {DATA} {BINDINGS})",

@@ -3,6 +3,7 @@
 from flask import Flask
 
 from penstock import storage
+from penstock.backlog import Backlog
 from penstock.conventions import lasting_broker
 from penstock.database import Database
 from penstock.dead_letters import DeadLetters
@@ -20,6 +21,7 @@ from penstock_web import (
     images,
     jobs,
     problems,
+    queues,
     stats,
     users,
 )
@@ -51,12 +53,13 @@ def create_app(settings: Settings | None = None) -> Flask:
         records=records,
         producer=Producer(celery, records),
         dead_letters=DeadLetters.connect(settings),
+        backlog=Backlog.connect(settings, records),
         database=Database(settings.database(), pool_size=16),
         files=storage.connect(settings),
     )
     cache.init_app(app, settings)
     problems.init_app(app)
     auth.init_app(app, key)
-    for part in (articles, users, stats, cache, jobs, dead_letters, images, files, health):
+    for part in (articles, users, stats, cache, jobs, queues, dead_letters, images, files, health):
         app.register_blueprint(part.blueprint)
     return app

@@ -6,6 +6,7 @@ from typing import cast
 from celery import Celery
 from flask import current_app
 
+from penstock.backlog import Backlog
 from penstock.database import Database
 from penstock.dead_letters import DeadLetters
 from penstock.producer import Producer
@@ -22,6 +23,7 @@ class Services:
     celery: Celery
     records: Records
     dead_letters: DeadLetters
+    backlog: Backlog
     producer: Producer
     database: Database
     files: Files
