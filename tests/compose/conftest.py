@@ -17,6 +17,7 @@ from processes import free_port
 from penstock_dev import env, secret_files
 
 ROOT = Path(__file__).parents[2]
+FILES = ("deploy/compose.yaml", "deploy/compose.tls.yaml", "tests/compose/overlay.yaml")
 ONE_SHOT = {"migrate", "seed"}
 # What `docker compose` reads and no test may inherit.
 COMPOSE_VARIABLES = ("PENSTOCK_", "COMPOSE_")
@@ -134,13 +135,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     env.write(ROOT / "deploy" / ".env.example", stack.env_file)
     secret_files.write(stack.secrets)
     with stack.env_file.open("a") as stream:
-        stream.write("PENSTOCK_OVERLAY=../tests/compose/overlay.yaml\n")
+        stream.write(f"COMPOSE_FILE={':'.join(FILES)}\n")
+        stream.write("PENSTOCK_DOMAIN=localhost\n")
         stream.write("PENSTOCK_VERSION=test\n")
         # So that a retry comes while the tests run.
         stream.write("PENSTOCK_RETRY_SCALE=0.1\n")
         stream.write(f"PENSTOCK_SECRETS={stack.secrets}\n")
         # Ports that stay over a restart, which those that the engine finds do not.
-        for service in ("WEB", "FLOWER", "MAIL", "PROVIDER"):
+        for service in ("WEB", "HTTP", "HTTPS", "FLOWER", "MAIL", "PROVIDER"):
             stream.write(f"PENSTOCK_{service}_PORT={free_port()}\n")
     try:
         stack.run("build", "--quiet")

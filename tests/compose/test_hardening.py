@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-from compose.conftest import ONE_SHOT, Stack
+from compose.conftest import FILES, ONE_SHOT, Stack
 from penstock.catalogue import QUEUES
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
 
 EVERY = [
     *("web", "email", "image", "report", "payment", "scheduler", "flower"),
-    *("migrate", "seed", "broker", "results", "cache", "postgres", "mail", "provider"),
+    *("migrate", "seed", "broker", "results", "cache", "postgres", "mail", "provider", "proxy"),
 ]
+# What a container may do beside, with the reason in its file.
+CAPABILITIES = {"proxy": ["NET_BIND_SERVICE"]}
 SERVERS = [name for name in EVERY if name not in ONE_SHOT]
 
 
@@ -30,7 +32,8 @@ def test_every_container_is_looked_at(inspected: dict[str, dict[str, Any]]) -> N
 def test_a_container_has_no_privileges(inspected: dict[str, dict[str, Any]], name: str) -> None:
     host = inspected[name]["HostConfig"]
     assert host["CapDrop"] == ["ALL"]
-    assert not host["CapAdd"]
+    added = [capability.removeprefix("CAP_") for capability in host["CapAdd"] or ()]
+    assert added == CAPABILITIES.get(name, [])
     assert not host["Privileged"]
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert inspected[name]["Config"]["User"] not in ("", "0", "root")
@@ -103,14 +106,18 @@ def test_only_published_ports_are_of_this_machine_alone(
         for name, it in inspected.items()
     }
     published = {name: addresses for name, addresses in bindings.items() if addresses}
-    # Flower, the mail catcher and the provider are for the tests.
-    assert published == {name: {"127.0.0.1"} for name in ("web", "flower", "mail", "provider")}
+    # All but the proxy are published for the tests.
+    names = ("proxy", "web", "flower", "mail", "provider")
+    assert published == {name: {"127.0.0.1"} for name in names}
 
 
-def test_production_publishes_web_alone(stack: Stack) -> None:
-    said = stack.run("config", "--format", "json", PENSTOCK_OVERLAY="compose.none.yaml")
+@pytest.mark.parametrize(("files", "published"), [(FILES[:1], "web"), (FILES[:2], "proxy")])
+def test_production_publishes_one_service_alone(
+    stack: Stack, files: tuple[str, ...], published: str
+) -> None:
+    said = stack.run("config", "--format", "json", COMPOSE_FILE=":".join(files))
     services = json.loads(said)["services"]
-    assert [name for name, service in services.items() if service.get("ports")] == ["web"]
+    assert [name for name, service in services.items() if service.get("ports")] == [published]
 
 
 def test_the_memory_limit_of_env_is_the_engines(stack: Stack) -> None:

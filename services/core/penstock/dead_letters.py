@@ -21,7 +21,7 @@ from redis.retry import Retry
 
 from penstock.broker import Broker, Command
 from penstock.catalogue import BY_JOB
-from penstock.contracts.base import Contract
+from penstock.contracts.base import Contract, shown
 from penstock.envelope import JSON, Envelope, MalformedError
 from penstock.records import State
 from penstock.settings import Settings
@@ -452,14 +452,18 @@ class DeadLetters:
         ]
 
 
-def _arguments(envelope: Envelope, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Return a job's new arguments; raises MalformedError, and ValidationError by its contract."""
+def _arguments(envelope: Envelope, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any], str]:
+    """Return a job's new arguments, and what may be shown of them.
+
+    Raises MalformedError, and ValidationError by the job's contract.
+    """
     args, _, _ = envelope.body()
     declared = BY_JOB.get(envelope.job)
     if declared is None:
-        return args, kwargs
-    arguments = create_model("Arguments", __base__=Contract, job=declared.contract)
-    return [], arguments.model_validate(kwargs).model_dump(mode="json")
+        return args, kwargs, shown(kwargs)
+    model = create_model("Arguments", __base__=Contract, job=declared.contract)
+    arguments = model.model_validate(kwargs)
+    return [], arguments.model_dump(mode="json"), shown(dict(arguments))
 
 
 def _opened(letter: Fields) -> Letter:

@@ -157,16 +157,18 @@ class Envelope:
         properties["delivery_tag"] = str(uuid4())
         return self
 
-    def with_arguments(self, args: list[Any], kwargs: dict[str, Any]) -> Self:
-        """Return the message with other arguments; raises MalformedError as `body` does."""
+    def with_arguments(self, args: list[Any], kwargs: dict[str, Any], shown: str) -> Self:
+        """Return the message with other arguments; raises MalformedError as `body` does.
+
+        `shown` is what Flower shows of the keyword arguments.
+        """
         *_, embedded = self.body()
         content = json.dumps([args, kwargs, embedded]).encode()
         self.raw.update({"body": b64encode(content).decode(), "content-encoding": "utf-8"})
         self.raw["properties"]["body_encoding"] = "base64"
         headers = self.raw["headers"]
         headers.pop("compression", None)
-        # What Flower shows.
-        headers.update({"argsrepr": saferepr(args), "kwargsrepr": saferepr(kwargs)})
+        headers.update({"argsrepr": saferepr(args), "kwargsrepr": shown})
         return self
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from penstock import catalogue
 from penstock.clock import BrokerClock
+from penstock.contracts import shown
 from penstock.gate import BrokerUnavailableError, Gate, LateError, Once
 from penstock.records import Records
 
@@ -73,6 +74,8 @@ class Producer:
                 self.app.send_task(
                     name,
                     kwargs={"job": job.model_dump(mode="json")},
+                    # What Flower shows, which is not all of it.
+                    kwargsrepr=shown({"job": job}),
                     task_id=gate.job_id,
                     producer=producer,
                     retry=False,

@@ -194,6 +194,8 @@ class Settings(BaseSettings):
     flower_sign_in: SecretStr | None = None
     # Whether those who sign in to Flower may stop and change workers, or only look.
     flower_control: bool = False
+    # The path that Flower is under where a proxy has it beside others, such as /flower.
+    flower_prefix: Annotated[str, Field(pattern=r"^(/[\w-]+)*$")] = ""
     # Where the scheduler and Flower keep what they must remember over a restart.
     state: Path = Path("var/state")
 

@@ -108,8 +108,14 @@ def _up_in_containers() -> None:
     if code := containers.up():
         sys.exit(code)
     known = env.read(ROOT / ".env")
-    console.print(f"API     http://127.0.0.1:{known.get('PENSTOCK_WEB_PORT', 8000)}/api/articles")
-    if known.get("PENSTOCK_OVERLAY") == "compose.dev.yaml":
+    overlays = containers.overlays()
+    if "compose.tls.yaml" in overlays:
+        console.print(f"API     https://{known.get('PENSTOCK_DOMAIN')}/api/articles")
+        console.print(f"Flower  https://{known.get('PENSTOCK_DOMAIN')}/flower/")
+    else:
+        port = known.get("PENSTOCK_WEB_PORT", 8000)
+        console.print(f"API     http://127.0.0.1:{port}/api/articles")
+    if "compose.dev.yaml" in overlays:
         console.print(f"Flower  http://127.0.0.1:{known.get('PENSTOCK_FLOWER_PORT', 5555)}/")
         console.print(f"mail    http://127.0.0.1:{known.get('PENSTOCK_MAIL_PORT', 1080)}/")
     console.print("the API key and Flower's password are in deploy/secrets/")

@@ -33,6 +33,17 @@ def variables() -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in said.items()}
 
 
+def files() -> list[Path]:
+    """Return the Compose files that .env names, the first of which the others lie over."""
+    named = variables().get("COMPOSE_FILE") or "compose.yaml"
+    return [ROOT / name for name in named.split(os.pathsep)]
+
+
+def overlays() -> set[str]:
+    """Return the names of the files that lie over compose.yaml, such as compose.dev.yaml."""
+    return {path.name for path in files()[1:]}
+
+
 def secrets_folder() -> Path:
     """Return the folder with the secrets; a relative path is meant as Compose means it."""
     return ROOT / "deploy" / variables().get("PENSTOCK_SECRETS", "secrets")

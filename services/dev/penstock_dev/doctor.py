@@ -25,14 +25,17 @@ from penstock_dev import containers, env, secret_files
 # `develop.watch` with sync+restart and several files in `include` came with this one.
 COMPOSE_SINCE = (2, 24)
 EXAMPLE = containers.ROOT / "deploy" / ".env.example"
+# The ports that each file publishes, by the setting that changes them. Web's goes where the other
+# file's come.
+WEB_PORT = {"PENSTOCK_WEB_PORT": 8000}
 PORTS = {
-    "PENSTOCK_WEB_PORT": 8000,
-    "PENSTOCK_FLOWER_PORT": 5555,
-    "PENSTOCK_MAIL_PORT": 1080,
-    "PENSTOCK_PROVIDER_PORT": 8090,
+    "compose.tls.yaml": {"PENSTOCK_HTTP_PORT": 80, "PENSTOCK_HTTPS_PORT": 443},
+    "compose.dev.yaml": {
+        "PENSTOCK_FLOWER_PORT": 5555,
+        "PENSTOCK_MAIL_PORT": 1080,
+        "PENSTOCK_PROVIDER_PORT": 8090,
+    },
 }
-# Published by compose.dev.yaml alone.
-DEV_PORTS = ("PENSTOCK_FLOWER_PORT", "PENSTOCK_MAIL_PORT", "PENSTOCK_PROVIDER_PORT")
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 # What Compose would read as nonsense, and the least with which the process starts.
 LEAST_MEMORY = 64 * 2**20
@@ -109,9 +112,11 @@ def _keys() -> Findings:
             yield _warning(f"{name} in {path.name} is read by nothing: see deploy/.env.example")
     if "PENSTOCK_SECRETS" not in env.read(path):
         yield _error(f"PENSTOCK_SECRETS is missing in {path.name}: run ./task env")
-    overlay = containers.variables().get("PENSTOCK_OVERLAY")
-    if overlay and not (containers.ROOT / "deploy" / overlay).is_file():
-        yield _error(f"PENSTOCK_OVERLAY names deploy/{overlay}, which does not exist")
+    for file in containers.files():
+        if not file.is_file():
+            yield _error(f"COMPOSE_FILE names {file}, which does not exist")
+    if "compose.tls.yaml" in containers.overlays() and not env.read(path).get("PENSTOCK_DOMAIN"):
+        yield _error("PENSTOCK_DOMAIN is missing in .env: set it to the name of this server")
 
 
 def _values() -> Findings:
@@ -132,6 +137,8 @@ def _values() -> Findings:
     for name, value in given.items():
         if not value:
             continue
+        if name == "PENSTOCK_DOMAIN" and not re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*", value):
+            yield _error(f"{name} is {value!r} in .env: it must be a name such as www.example.com")
         if name.endswith("_MEMORY") and (_bytes(value) or 0) < LEAST_MEMORY:
             yield _error(f"{name} is {value!r} in .env: it must be 64m or more, such as 512m or 1g")
         if name in ("PENSTOCK_PIDS", "WEB_CONCURRENCY") and not re.fullmatch(r"[1-9]\d*", value):
@@ -183,11 +190,12 @@ def _secrets() -> Findings:
 
 def _ports() -> Findings:
     given = containers.variables()
-    with_dev = given.get("PENSTOCK_OVERLAY") == "compose.dev.yaml"
+    overlays = containers.overlays()
+    ports = {} if "compose.tls.yaml" in overlays else dict(WEB_PORT)
+    for file in overlays & PORTS.keys():
+        ports |= PORTS[file]
     ours = containers.are_up()
-    for name, default in PORTS.items():
-        if name in DEV_PORTS and not with_dev:
-            continue
+    for name, default in ports.items():
         value = given.get(name) or str(default)
         if not re.fullmatch(r"\d+", value) or not 0 <= int(value) <= 65535:
             yield _error(f"{name} is {value!r} in .env: it must be a port, from 1 to 65535")

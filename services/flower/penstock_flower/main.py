@@ -2,8 +2,11 @@
 
 from errno import EADDRINUSE
 
+from flower.views import BaseHandler
+
 from penstock import reach, roles
 from penstock.app import app
+from penstock.catalogue import BY_QUEUE
 from penstock.settings import get_settings, stop
 
 # Milliseconds between two saves; Flower by itself saves only when it is stopped in good order.
@@ -28,6 +31,9 @@ def main() -> None:
     reach.require_redis(settings, "broker")
     roles.check(settings, "broker")
     settings.state.mkdir(parents=True, exist_ok=True)
+    # Flower asks the workers which queues there are, and would leave out one whose workers are
+    # gone.
+    BaseHandler.get_active_queue_names = lambda self: list(BY_QUEUE)
     address, _, port = settings.flower_bind.rpartition(":")
     command = [
         "flower",
@@ -39,6 +45,7 @@ def main() -> None:
         f"--state_save_interval={SAVE_INTERVAL}",
         f"--purge_offline_workers={PURGE_AFTER}",
         f"--read_only={not settings.flower_control}",
+        f"--url_prefix={settings.flower_prefix}",
     ]
     try:
         app.start(command)

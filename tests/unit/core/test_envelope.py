@@ -93,7 +93,7 @@ def test_arguments_are_read_and_replaced_however_they_were_written(
     )
     assert envelope.body() == ([1], {"old": "é"}, {"chord": None})
 
-    again = Envelope.decode(envelope.with_arguments([2], {"new": "ü"}).encode())
+    again = Envelope.decode(envelope.with_arguments([2], {"new": "ü"}, "{'new': 'ü'}").encode())
     assert again.body() == ([2], {"new": "ü"}, {"chord": None})
     assert again.raw["headers"]["kwargsrepr"] == "{'new': 'ü'}"
 

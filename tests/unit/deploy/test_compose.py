@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import compose_files
 import pytest
-import yaml
 
 from penstock.catalogue import QUEUES, Queue
 from penstock.settings import PREFIX, Settings
@@ -16,15 +16,19 @@ from penstock_dev.redis_users import SERVICES
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
-BASE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-DEV = yaml.safe_load((DEPLOY / "compose.dev.yaml").read_text())["services"]
+BASE = compose_files.read("compose.yaml")["services"]
+DEV = compose_files.read("compose.dev.yaml")["services"]
+TLS = compose_files.read("compose.tls.yaml")["services"]
 # In containers a catcher with a web page takes this one's place.
 EMBEDDED_ONLY = {"mail"}
 # What is built here from services/, as opposed to what comes as an image.
 OURS = {name: service for name, service in BASE.items() if "build" in service}
 ONE_SHOT = {"migrate", "seed"}
-NEW_IN_DEV = {name: service for name, service in DEV.items() if name not in BASE}
-EVERY = {**BASE, **NEW_IN_DEV}
+# Read by the payment provider and by Caddy.
+NOT_SETTINGS = ("PENSTOCK_PROVIDER_", "PENSTOCK_DOMAIN")
+# What the overlays add.
+ADDED = {name: service for name, service in {**DEV, **TLS}.items() if name not in BASE}
+EVERY = {**BASE, **ADDED}
 
 
 def test_containers_and_the_procfile_run_the_same_commands() -> None:
@@ -65,9 +69,9 @@ def test_web_may_finish_its_requests_before_it_is_killed() -> None:
 def test_every_variable_that_is_passed_is_a_setting() -> None:
     names = {
         name
-        for service in (*BASE.values(), *DEV.values())
+        for service in (*BASE.values(), *DEV.values(), *TLS.values())
         for name in service.get("environment", {})
-        if name.startswith(PREFIX) and not name.startswith("PENSTOCK_PROVIDER_")
+        if name.startswith(PREFIX) and not name.startswith(NOT_SETTINGS)
     }
     assert {name.removesuffix("_FILE") for name in names} <= {
         f"{PREFIX}{field.upper()}" for field in Settings.model_fields
@@ -111,9 +115,23 @@ def test_what_runs_once_is_waited_for(name: str) -> None:
 
 def test_only_web_is_open_in_production_and_to_this_machine_alone() -> None:
     assert {name for name, service in BASE.items() if "ports" in service} == {"web"}
-    for service in EVERY.values():
+    for service in (*BASE.values(), *DEV.values()):
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
+
+
+def test_with_tls_the_proxy_alone_is_open() -> None:
+    assert {name for name, service in TLS.items() if service.get("ports")} == {"proxy"}
+    assert TLS["web"]["ports"] == []
+
+
+def test_the_proxy_lets_through_what_web_takes() -> None:
+    from penstock_web import factory
+
+    [command] = TLS["proxy"]["command"][2:]
+    assert f"PENSTOCK_UPLOAD_MAX + {factory.OVERHEAD}))" in command
+    default = Settings.model_fields["upload_max"].default
+    assert TLS["proxy"]["environment"]["PENSTOCK_UPLOAD_MAX"].endswith(f":-{default}}}")
 
 
 def test_images_carry_the_version_of_the_packages() -> None:

@@ -41,7 +41,8 @@ def test_settings_that_are_in_order_are_passed_over(env_file: Path) -> None:
         ("PENSTOCK_CPUS=10000", "must be a number above 0 and not above"),
         ("PENSTOCK_PIDS=none", "must be a whole number above 0"),
         ("WEB_CONCURRENCY=0", "must be a whole number above 0"),
-        ("PENSTOCK_OVERLAY=nothing.yaml", "does not exist"),
+        ("COMPOSE_FILE=deploy/compose.yaml:nothing.yaml", "does not exist"),
+        ("PENSTOCK_DOMAIN=https://example.com/", "must be a name such as www.example.com"),
         ("PENSTOCK_SMPT_HOST=x", "is read by nothing"),
     ],
 )
@@ -51,6 +52,11 @@ def test_a_value_that_is_wrong_is_one_sentence_that_names_its_key(
     [text] = said(env_file, line)
     assert text.startswith(line.partition("=")[0])
     assert reason in text
+
+
+def test_a_proxy_without_a_name_for_the_server_is_told_which_key_is_missing(env_file: Path) -> None:
+    [text] = said(env_file, "COMPOSE_FILE=deploy/compose.yaml:deploy/compose.tls.yaml")
+    assert text.startswith("PENSTOCK_DOMAIN is missing in .env")
 
 
 def test_a_missing_file_is_told_with_the_command_that_writes_it(env_file: Path) -> None:

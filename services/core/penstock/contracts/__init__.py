@@ -4,6 +4,7 @@ The web tier validates a request with them before anything is queued, and the wo
 message again before it acts on it. They import nothing heavy, so that every service can have them.
 """
 
+from penstock.contracts.base import shown
 from penstock.contracts.email import (
     TEMPLATES,
     EmailContent,
@@ -34,4 +35,5 @@ __all__ = [
     "ReportExport",
     "ReportExported",
     "StoredFile",
+    "shown",
 ]

@@ -1,15 +1,30 @@
 """The parts that contracts share."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 from unicodedata import category
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+# The most characters that are shown of a job's arguments; Celery's own limit.
+SHOWN = 1024
+
 
 class Contract(BaseModel):
-    """A message: unknown fields are refused, and what was validated does not change."""
+    """A message: unknown fields are refused, and what was validated does not change.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A field with `repr=False` is between its sender and its handler: Flower and `celery inspect`
+    do not show it.
+    """
+
+    # The text of an error would quote what was refused, and errors are shown.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+def shown(arguments: Mapping[str, Any]) -> str:
+    """Return a job's arguments as they may be shown, at most `SHOWN` characters of them."""
+    text = repr(dict(arguments))
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 3]}..."
 
 
 def _is_one_line(text: str) -> str:

@@ -36,10 +36,10 @@ class EmailContent(Contract):
     bcc: Recipients = []
     reply_to: Address | None = None
     subject: Annotated[Line, Field(min_length=1, max_length=500)]
-    text: Body | None = None
-    html: Body | None = None
+    text: Body | None = Field(default=None, repr=False)
+    html: Body | None = Field(default=None, repr=False)
     template: Literal["notification", "receipt", "welcome"] | None = None
-    context: dict[str, Annotated[str, Field(max_length=10_000)]] = {}
+    context: dict[str, Annotated[str, Field(max_length=10_000)]] = Field(default={}, repr=False)
 
     @model_validator(mode="after")
     def _has_one_body(self) -> Self:
@@ -82,7 +82,7 @@ class NotificationSend(Contract):
 
     user_id: Annotated[int, Field(ge=1, le=2**31 - 1)]
     title: ShortLine
-    message: Annotated[str, StringConstraints(min_length=1, max_length=10_000)]
+    message: Annotated[str, StringConstraints(min_length=1, max_length=10_000), Field(repr=False)]
 
 
 class NotificationSent(Contract):
