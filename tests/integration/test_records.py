@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillWaitingError
 from pathlib import Path
+from time import time
 
 import pytest
 from redis import Redis
@@ -134,3 +135,49 @@ def test_no_other_note_holds_a_job_up_while_both_servers_are_away(
 ) -> None:
     with ThreadPoolExecutor() as pool:
         pool.submit(recording_in(killed).note, "j", other, 1).result(10)
+
+
+# What became of all
+
+
+def tallies(records: Records) -> dict[str, int]:
+    return {f"{it.job} {it.state}": it.count for it in records.tallies()}
+
+
+def test_an_end_is_counted_once_and_what_comes_late_is_not(records: Records) -> None:
+    records.open("j", "email.send", "email")
+    records.note("j", State.STARTED, 1)
+    assert tallies(records) == {}
+    for _ in range(2):
+        records.note("j", State.SUCCESS, 1)
+    records.note("j", State.DEAD, 1)
+    assert tallies(records) == {"email.send SUCCESS": 1}
+
+
+def test_a_job_that_is_replayed_ends_again(records: Records) -> None:
+    records.note("j", State.DEAD, 1, job="email.send")
+    records.note("j", State.PENDING, 2)
+    records.note("j", State.SUCCESS, 3)
+    assert tallies(records) == {"email.send DEAD": 1, "email.send SUCCESS": 1}
+
+
+def test_a_job_is_cancelled_once(records: Records) -> None:
+    records.open("j", "email.send", "email")
+    for _ in range(2):
+        records.cancel("j")
+    with pytest.raises(CancelledError):
+        records.note("j", State.STARTED, 1)
+    assert tallies(records) == {"email.send CANCELLED": 1}
+
+
+def test_the_time_that_runs_took_is_added_up(records: Records) -> None:
+    now = time()
+    for job_id, took in (("j-1", 2.5), ("j-2", 1.25)):
+        records.note(job_id, State.STARTED, 1, job="email.send", started_at=now - took)
+        records.apply({"id": job_id, "state": State.SUCCESS, "fence": 1, "at": now})
+    # By the clock of another machine it ended before it began.
+    records.note("j-3", State.STARTED, 1, job="email.send", started_at=now + 9)
+    records.apply({"id": "j-3", "state": State.SUCCESS, "fence": 1, "at": now})
+    [tally] = records.tallies()
+    assert (tally.job, tally.state, tally.count) == ("email.send", "SUCCESS", 3)
+    assert tally.seconds == pytest.approx(3.75, abs=0.01)

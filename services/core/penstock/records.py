@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from time import sleep, time
@@ -78,7 +79,7 @@ for i = 2, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 """
 
-# KEYS: record. ARGV: ttl in seconds, fence, state, then fields and values.
+# KEYS: record, ended, seconds. ARGV: ttl in seconds, fence, state, then fields and values.
 # A run is not heard once a newer one has been, nor after its own end: whatever comes late, over
 # another connection or from a worker that was taken for dead, changes nothing.
 NOTE = """
@@ -95,17 +96,43 @@ redis.call('HDEL', KEYS[1], 'retry_at', 'finished_at', 'error', 'reason')
 redis.call('HSET', KEYS[1], 'fence', fence, 'state', ARGV[3], unpack(ARGV, 4))
 if ARGV[3] == 'STARTED' then redis.call('HINCRBY', KEYS[1], 'attempts', 1) end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
+local ended = redis.call('HGET', KEYS[1], 'finished_at')
+if ended then
+  local job, began = unpack(redis.call('HMGET', KEYS[1], 'job', 'started_at'))
+  local what = ARGV[3] .. ' ' .. (job or '')
+  redis.call('HINCRBY', KEYS[2], what, 1)
+  redis.call('HINCRBYFLOAT', KEYS[3], what, began and math.max(0, ended - began) or 0)
+end
 return 'noted'
 """
 
-# KEYS: record. ARGV: time. Returns the state that the job had, or false for an unknown one.
+# KEYS: record, ended. ARGV: time. Returns the state that the job had, or false for an unknown one.
 CANCEL = """
 local state = redis.call('HGET', KEYS[1], 'state')
 if state and state ~= 'SUCCESS' and state ~= 'DEAD' and state ~= 'EXPIRED' then
   redis.call('HSET', KEYS[1], 'state', 'CANCELLED', 'finished_at', ARGV[1])
+  if state ~= 'CANCELLED' then
+    local job = redis.call('HGET', KEYS[1], 'job') or ''
+    redis.call('HINCRBY', KEYS[2], 'CANCELLED ' .. job, 1)
+  end
 end
 return state
 """
+
+# Hashes by state and job: how many jobs ended so, and how many seconds their last runs took. They
+# are counted in the step that notes an end, which hears of each once, and are never forgotten.
+ENDED = "penstock:ended"
+SECONDS = "penstock:ended:seconds"
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many jobs of a name ended in a state; `seconds` is how long their last runs took."""
+
+    job: str
+    state: str
+    count: int
+    seconds: float
 
 
 class Records:
@@ -175,6 +202,16 @@ class Records:
             answers = pipe.execute()
         return [float(retry_at or queued_at or 0) or None for retry_at, queued_at in answers]
 
+    def tallies(self) -> list[Tally]:
+        """Return how many jobs ever ended, by job and state; may raise RedisError."""
+        counts = cast("Mapping[bytes, bytes]", self.redis.hgetall(ENDED))
+        seconds = cast("Mapping[bytes, bytes]", self.redis.hgetall(SECONDS))
+        return [
+            Tally(job, state, int(count), float(seconds.get(what, 0)))
+            for what, count in sorted(counts.items())
+            for state, _, job in [what.decode(errors="replace").partition(" ")]
+        ]
+
     def open(self, job_id: str, job: str, queue: str, queued_at: float | None = None) -> None:
         """Record a job that was queued, unless a worker was faster; raises nothing.
 
@@ -196,7 +233,7 @@ class Records:
         It will not start any more, also when the results are away at that time; one that runs is
         told when it next reports its progress. May raise RedisError.
         """
-        answer = self._cancel(keys=[self._key(job_id)], args=[time()])
+        answer = self._cancel(keys=[self._key(job_id), ENDED], args=[time()])
         if answer is None:
             return None
         state = State(answer.decode())
@@ -256,7 +293,7 @@ class Records:
             fields["finished_at"] = update.get("at") or time()
         words = [word for pair in fields.items() for word in pair] or ["state", update["state"]]
         verdict = self._note(
-            keys=[self._key(update["id"])],
+            keys=[self._key(update["id"]), ENDED, SECONDS],
             args=[self.ttl, update["fence"], update["state"], *words],
         )
         return cast("bytes", verdict).decode()

@@ -101,7 +101,12 @@ BROKER: Rules = {
     "flower": _flower,
     OPERATOR: lambda: ALL,
 }
-RECORDS = [SESSION, SCRIPTS, "+@hash +@string +exists +expire +del", "~penstock:job:*"]
+RECORDS = [
+    SESSION,
+    SCRIPTS,
+    "+@hash +@string +exists +expire +del",
+    "~penstock:job:* ~penstock:ended ~penstock:ended:seconds",
+]
 RESULTS: Rules = {
     **{name: lambda: RECORDS for name in SERVICES if name != "flower"},
     OPERATOR: lambda: ALL,

@@ -20,6 +20,7 @@ from penstock_web import (
     health,
     images,
     jobs,
+    metrics,
     problems,
     queues,
     stats,
@@ -58,8 +59,21 @@ def create_app(settings: Settings | None = None) -> Flask:
         files=storage.connect(settings),
     )
     cache.init_app(app, settings)
+    metrics.init_app(app)
     problems.init_app(app)
     auth.init_app(app, key)
-    for part in (articles, users, stats, cache, jobs, queues, dead_letters, images, files, health):
+    for part in (
+        articles,
+        users,
+        stats,
+        cache,
+        jobs,
+        queues,
+        dead_letters,
+        images,
+        files,
+        health,
+        metrics,
+    ):
         app.register_blueprint(part.blueprint)
     return app

@@ -1,12 +1,16 @@
 """Gunicorn's configuration: `gunicorn --config python:penstock_web.gunicorn_conf`."""
 
 import os
+from itertools import count
 from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any
 
 from penstock import log, roles
 from penstock.reach import require_database, require_files, require_redis
 from penstock.settings import get_settings
+from penstock_web import metrics
 from penstock_web.auth import required_key
 
 settings = get_settings()
@@ -38,6 +42,24 @@ def on_starting(server: Any) -> None:
     roles.check(settings, "broker", "results")
     if settings.cache == "redis":
         roles.check(settings, "cache")
+    os.environ[metrics.FOLDER] = mkdtemp(prefix="penstock-metrics-", dir=worker_tmp_dir)
+
+
+def on_exit(server: Any) -> None:
+    """Leave nothing behind."""
+    if folder := os.environ.get(metrics.FOLDER):
+        rmtree(folder, ignore_errors=True)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give a worker the lowest place that none of those alive has."""
+    taken = {it.place for it in server.WORKERS.values()}
+    worker.place = next(place for place in count() if place not in taken)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """Let it count on where the last worker in its place ended."""
+    metrics.count_at(worker.place)
 
 
 def post_worker_init(worker: Any) -> None:
