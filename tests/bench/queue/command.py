@@ -11,13 +11,21 @@ from tempfile import mkdtemp
 from types import FrameType
 
 import click
-from bench.queue import report
-from bench.queue.ground import BenchError, Ground
-from bench.queue.parts import FULL, PARTS, QUICK, Extent, Part
-from bench.queue.peers.roster import PEERS
+from bench import report
+from bench.processes import BenchError
+from bench.queue.ground import Ground
+from bench.queue.parts import FULL, PARTS, PATIENCE, QUICK, Extent, Part
+from bench.queue.peers.roster import BASELINE, PEERS
 from rich.console import Console
 
 OUTCOME = Path(__file__).parents[3] / "var" / "bench-queue.json"
+FRAME = report.Frame(
+    peers=[peer.name for peer in PEERS],
+    baseline=BASELINE.name,
+    compared=("jobs/s", "enqueue /s"),
+    packages=["celery", "kombu", "redis", "dramatiq", "rq", "huey", "taskiq", "taskiq-redis"],
+    patience=PATIENCE,
+)
 
 console = Console(stderr=True)
 
@@ -51,8 +59,8 @@ def queue(quick: bool, rounds: int | None, names: tuple[str, ...], parts: tuple[
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    report.show(measured)
-    report.write(measured, server, OUTCOME)
+    report.show(measured, FRAME)
+    report.write(measured, FRAME, server, OUTCOME)
     shutil.rmtree(folder)
     console.print(f"figures: {OUTCOME.relative_to(Path.cwd())}")
 

@@ -1,18 +1,14 @@
 """Where a peer is measured: a broker and a ledger of its own, and the workers that run on them."""
 
 import os
-import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Self, cast
 
-import psutil
+from bench.processes import START_LIMIT, BenchError, Worker, free_port
 from bench.queue.client import Client
 from bench.queue.peers.roster import Peer
 from redis import Redis, RedisError
@@ -20,77 +16,6 @@ from redis import Redis, RedisError
 from penstock_dev.redis_server import find_redis_server
 
 TESTS = Path(__file__).parents[2]
-# Seconds that a process gets to start.
-START_LIMIT = 60.0
-
-
-class BenchError(Exception):
-    """A measurement was not possible; the text says why."""
-
-
-@dataclass(frozen=True)
-class Use:
-    """What a worker uses, all of its processes together; bytes, and seconds of CPU."""
-
-    rss: int
-    pss: int
-    cpu: float
-
-
-class Worker:
-    """A worker: every process of the session that its command leads."""
-
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
-        self.log = log
-        with log.open("ab") as output:
-            self.process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                cwd=log.parent,
-            )
-        self.session = self.process.pid
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-
-    def kill(self) -> None:
-        """Kill every process of the worker, as when its container is lost."""
-        while groups := {group for _, group in self._members()}:
-            for group in groups:
-                with suppress(ProcessLookupError):
-                    os.killpg(group, signal.SIGKILL)
-            self.process.poll()
-            sleep(0.005)
-        self.process.wait()
-
-    def use(self) -> Use:
-        """Return what the worker uses at this moment."""
-        rss, pss, cpu = 0, 0, 0.0
-        for process, _ in self._members():
-            with suppress(psutil.Error):
-                memory, times = process.memory_full_info(), process.cpu_times()
-                rss, pss = rss + memory.rss, pss + memory.pss
-                cpu += times.user + times.system + times.children_user + times.children_system
-        return Use(rss, pss, cpu)
-
-    def check(self) -> None:
-        """Raise BenchError when the worker has ended by itself."""
-        if self.process.poll() is not None:
-            said = self.log.read_text(errors="replace").strip().splitlines() or ["nothing"]
-            raise BenchError(f"a worker ended by itself; its last word in {self.log}: {said[-1]}")
-
-    def _members(self) -> Iterator[tuple[psutil.Process, int]]:
-        for process in psutil.process_iter():
-            with suppress(ProcessLookupError, psutil.Error):
-                if os.getsid(process.pid) == self.session and process.status() != "zombie":
-                    yield process, os.getpgid(process.pid)
 
 
 class Ground:
@@ -171,9 +96,7 @@ class Ground:
         """Start a Redis server that keeps what it is told as Penstock's broker does."""
         folder = self.folder / name
         folder.mkdir(parents=True)
-        with closing(socket.socket()) as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         options = {
             "bind": "127.0.0.1",
             "port": port,

@@ -9,11 +9,12 @@ from time import monotonic, sleep
 from typing import Any, cast
 from uuid import UUID
 
-from bench.queue.ground import START_LIMIT, BenchError, Ground, Worker
+from bench.processes import START_LIMIT, BenchError, Worker
+from bench.queue.ground import Ground
 from bench.queue.peers.roster import PENSTOCK, Peer
+from bench.report import Figures
 from redis import Redis
 
-Figures = dict[str, float | None]
 MB = 1024 * 1024
 # Seconds after which a job that has not come back counts as not coming.
 PATIENCE = 40.0

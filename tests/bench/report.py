@@ -3,22 +3,33 @@
 import json
 import os
 import platform
+from dataclasses import dataclass
 from importlib.metadata import version
 from math import inf
 from pathlib import Path
 from statistics import median
 
-from bench.queue.parts import PATIENCE, Figures
-from bench.queue.peers.roster import BASELINE, PEERS
 from rich.console import Console
 from rich.table import Table
 
-PACKAGES = ["celery", "kombu", "redis", "dramatiq", "rq", "huey", "taskiq", "taskiq-redis"]
-# Figures of which only the ratio to plain Celery's says much on another machine.
-COMPARED = ("jobs/s", "enqueue /s")
-
+Figures = dict[str, float | None]
 # Of each peer, of each figure: one value for each round; None where it took too long.
 Rounds = dict[str, dict[str, list[float | None]]]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the figures stand in: the peers in order, and which one others are compared with.
+
+    `compared` are the ends of the names of figures of which only the ratio to the baseline's says
+    much on another machine. `patience` is after how many seconds something came too late.
+    """
+
+    peers: list[str]
+    baseline: str
+    compared: tuple[str, ...]
+    packages: list[str]
+    patience: float
 
 
 def add(rounds: Rounds, peer: str, figures: Figures) -> None:
@@ -27,17 +38,17 @@ def add(rounds: Rounds, peer: str, figures: Figures) -> None:
         rounds.setdefault(peer, {}).setdefault(name, []).append(value)
 
 
-def write(rounds: Rounds, server: str, path: Path) -> None:
+def write(rounds: Rounds, frame: Frame, server: str, path: Path) -> None:
     """Write medians, extremes, ratios and the rounds themselves as JSON."""
     report = {
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "redis": server},
-        "packages": {package: version(package) for package in PACKAGES},
-        "late_after_s": PATIENCE,
+        "packages": {package: version(package) for package in frame.packages},
+        "late_after_s": frame.patience,
         "peers": {
             peer: {
                 name: {
                     **dict(zip(("median", "min", "max"), _spread(values), strict=True)),
-                    "ratio": _ratio(rounds, peer, name),
+                    "ratio": _ratio(rounds, frame, peer, name),
                     "rounds": values,
                 }
                 for name, values in figures.items()
@@ -49,24 +60,24 @@ def write(rounds: Rounds, server: str, path: Path) -> None:
     path.write_text(json.dumps(report, indent=2) + "\n")
 
 
-def show(rounds: Rounds) -> None:
+def show(rounds: Rounds, frame: Frame) -> None:
     """Print the table: a row for each figure, a column for each peer."""
-    peers = [peer.name for peer in PEERS if peer.name in rounds]
+    peers = [peer for peer in frame.peers if peer in rounds]
     table = Table(r"median, \[min-max], ratio", *peers, show_lines=True)
     for name in dict.fromkeys(name for figures in rounds.values() for name in figures):
-        table.add_row(name, *(_cell(rounds, peer, name) for peer in peers))
+        table.add_row(name, *(_cell(rounds, frame, peer, name) for peer in peers))
     console = Console()
     console.width = max(console.width, 30 + 16 * len(peers))
     console.print(table)
 
 
-def _cell(rounds: Rounds, peer: str, name: str) -> str:
+def _cell(rounds: Rounds, frame: Frame, peer: str, name: str) -> str:
     values = rounds[peer].get(name)
     if values is None:
         return ""
-    middle, low, high = map(_text, _spread(values))
+    middle, low, high = (_text(value, frame) for value in _spread(values))
     lines = [middle] if low == high else [middle, rf"\[{low}-{high}]"]
-    if (ratio := _ratio(rounds, peer, name)) is not None:
+    if (ratio := _ratio(rounds, frame, peer, name)) is not None:
         lines.append(f"{ratio:.2f} x")
     return "\n".join(lines)
 
@@ -77,15 +88,15 @@ def _spread(values: list[float | None]) -> tuple[float | None, float | None, flo
     return tuple(None if value == inf else value for value in of)  # type: ignore[return-value]
 
 
-def _ratio(rounds: Rounds, peer: str, name: str) -> float | None:
-    base = rounds.get(BASELINE.name, {}).get(name)
-    if base is None or not name.endswith(COMPARED):
+def _ratio(rounds: Rounds, frame: Frame, peer: str, name: str) -> float | None:
+    base = rounds.get(frame.baseline, {}).get(name)
+    if base is None or not name.endswith(frame.compared):
         return None
     mine, its = _spread(rounds[peer][name])[0], _spread(base)[0]
     return mine / its if mine and its else None
 
 
-def _text(value: float | None) -> str:
+def _text(value: float | None, frame: Frame) -> str:
     if value is None:
-        return f"> {PATIENCE:.0f} s"
+        return f"> {frame.patience:.0f} s"
     return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
