@@ -3,11 +3,13 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from time import monotonic
 from typing import Any
 
 import pytest
 from kombu import Connection, Consumer, Message, Producer, Queue
+from kombu.asynchronous import Hub
 from redis import Redis
 
 from penstock import transport
@@ -291,3 +293,74 @@ def test_a_client_that_knows_nothing_of_this_moves_nobodys_messages(
 
     assert in_flight(broker) == 1
     message.ack()
+
+
+@contextmanager
+def looping(connection: Connection, received: Received) -> Iterator[Callable[..., None]]:
+    """Consume as a worker does, in an event loop; gives what turns it until something holds."""
+    hub = Hub()
+    connection.register_with_event_loop(hub)
+    channel = connection.channel()
+    queue = Queue("email", no_declare=True)
+    with closing(hub), Consumer(channel, [queue], on_message=received.append):
+        loop = hub.create_loop()
+
+        def turn_until(holds: Callable[[], object]) -> None:
+            deadline = monotonic() + 5
+            while not holds():
+                assert monotonic() < deadline
+                next(loop)
+
+        yield turn_until
+
+
+def test_what_is_done_is_ended_with_the_command_that_takes_the_next(
+    connect: Callable[..., Connection], broker: Broker
+) -> None:
+    connection, received = connect(), Received()
+    publish(connection, "one", "two")
+    with looping(connection, received) as turn_until:
+        turn_until(lambda: len(received) == 1)
+        received[0].ack()
+        assert in_flight(broker) == 1
+        turn_until(lambda: len(received) == 2)
+
+        assert in_flight(broker) == 1
+        assert list(custody()._deliveries) == [received[1].delivery_tag]
+
+
+def test_what_is_done_is_ended_at_once_while_an_empty_queue_is_waited_for(
+    connect: Callable[..., Connection], broker: Broker
+) -> None:
+    connection, received = connect(), Received()
+    publish(connection, "one")
+    with looping(connection, received) as turn_until:
+        turn_until(lambda: len(received) == 1)
+        channel: Any = received[0].channel
+        turn_until(lambda: channel._in_poll)
+        waiting = channel._brpop_sent_at
+        received[0].ack()
+        turn_until(lambda: in_flight(broker) == 0)
+
+        assert (channel._brpop_sent_at, custody()._deliveries) == (waiting, {})
+
+
+def test_what_was_ended_on_a_connection_that_broke_is_ended_later(
+    connect: Callable[..., Connection], broker: Broker
+) -> None:
+    connection, received = connect(), Received()
+    publish(connection, "one")
+    with looping(connection, received) as turn_until:
+        turn_until(lambda: len(received) == 1)
+        channel: Any = received[0].channel
+        received[0].ack()
+        # As when the connection breaks while the command is on its way.
+        custody().broker.client.client_pause(300)
+        channel._brpop_start()
+        channel.client.connection.disconnect()
+    connection.release()
+    deadline = monotonic() + 5
+    while custody()._deliveries:
+        assert monotonic() < deadline
+
+    assert in_flight(broker) == 0

@@ -268,6 +268,10 @@ class Broker:
             return bool(self.client.lrem(holding, -1, cast("str", item)))
         return bool(self._settle(keys=[holding], args=[item, *flat]))
 
+    def ending(self, holding: str, item: bytes) -> Command:
+        """Return the command that ends a delivery, and answers how many it has ended."""
+        return ("LREM", holding, -1, item)
+
     def sweep(self, holding: str, item: bytes, commands: Iterable[Command]) -> bool:
         """The same for a holding whose lease is over; False when it is not, or not held."""
         return bool(self._sweep(keys=[self.keys.leases, holding], args=[item, *_flat(commands)]))

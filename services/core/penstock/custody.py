@@ -12,6 +12,7 @@ that finishes while the broker is away is ended later, on another connection.
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from socket import gethostname
 from threading import Event, Lock, Thread
@@ -70,6 +71,8 @@ class Custody:
         self._holdings: list[Holding] = []
         self._deliveries: dict[str, Delivery] = {}
         self._late: deque[Callable[[], object]] = deque()
+        # The tags of what is done and is told to the broker with the next command.
+        self._done: list[str] = []
         self._lock = Lock()
         self._stopping = Event()
         self._thread: Thread | None = None
@@ -131,15 +134,7 @@ class Custody:
             delivery = self._deliveries.get(tag)
         if delivery is None:
             return
-        words = list(commands(delivery))
-
-        def end() -> None:
-            if not self.broker.settle(delivery.holding.key, delivery.item, words):
-                logger.warning("the lease was lost before the job ended", **_named(delivery.item))
-            with self._lock:
-                self._deliveries.pop(tag, None)
-                delivery.holding.items.pop(tag, None)
-
+        end = partial(self._end, tag, delivery, list(commands(delivery)))
         if self._late:
             self._late.append(end)
             return
@@ -148,6 +143,52 @@ class Custody:
         except RedisError as error:
             logger.warning("the broker is away; the job is ended later", error=str(error))
             self._late.append(end)
+
+    def _end(self, tag: str, delivery: Delivery, commands: Iterable[Command] = ()) -> None:
+        held = self.broker.settle(delivery.holding.key, delivery.item, commands)
+        self._ended(tag, delivery, held)
+
+    def _ended(self, tag: str, delivery: Delivery, held: bool) -> None:
+        if not held:
+            logger.warning("the lease was lost before the job ended", **_named(delivery.item))
+        with self._lock:
+            self._deliveries.pop(tag, None)
+            delivery.holding.items.pop(tag, None)
+
+    # Ending with a command that is sent anyway, which saves the main loop a wait for each job.
+
+    def done_soon(self, tag: str) -> None:
+        """End a delivery, as `done`, with the next command; the caller sees that one follows."""
+        if tag in self._deliveries:
+            self._done.append(tag)
+
+    def end_done(self) -> None:
+        """End what is done and no other command was sent to tell with."""
+        while self._done:
+            self.done(self._done.pop())
+
+    def telling(self) -> dict[str, Command]:
+        """Return the commands that end what is done, by its tags; they are the caller's to send.
+
+        It says `heard` for each answer, and `unheard` where there is none.
+        """
+        tags, self._done = self._done, []
+        return {
+            tag: self.broker.ending(delivery.holding.key, delivery.item)
+            for tag in tags
+            if (delivery := self._deliveries.get(tag))
+        }
+
+    def heard(self, tag: str, held: int) -> None:
+        """Note the broker's answer: how many deliveries it ended."""
+        if delivery := self._deliveries.get(tag):
+            self._ended(tag, delivery, bool(held))
+
+    def unheard(self, tags: Iterable[str]) -> None:
+        """End later what may have been ended or not; to end it twice changes nothing."""
+        for tag in tags:
+            if delivery := self._deliveries.get(tag):
+                self._late.append(partial(self._end, tag, delivery))
 
     def give_back(self, tag: str) -> None:
         """Put a delivery that was not started back to where it was, first in line, uncounted."""
@@ -215,6 +256,7 @@ class Custody:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(5)
+        self.unheard(self.telling())
         try:
             while self._late:
                 self._late.popleft()()

@@ -19,7 +19,7 @@ import structlog
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 from redis.retry import Retry
 
 from penstock import outcomes
@@ -71,7 +71,11 @@ class QoS(redis.QoS):
 
     def ack(self, delivery_tag: str) -> None:
         """End a delivery, on whatever connection there is."""
-        self.channel.custody.done(delivery_tag)
+        custody: Custody = self.channel.custody
+        if self.channel.takes_soon:
+            custody.done_soon(delivery_tag)
+        else:
+            custody.done(delivery_tag)
         virtual.QoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
@@ -118,6 +122,8 @@ class _Leasing(_Kombu):
         self._own: dict[str, Holding] = {}
         # The command whose answer is awaited; empty when it is kombu's own.
         self._asked = ""
+        # The deliveries that were ended with it, whose answers come before its own.
+        self._ended: list[str] = []
         self._awaited = ""
         self._looked = False
         self._turn = 0
@@ -183,9 +189,18 @@ class _Leasing(_Kombu):
             return
         words = self._next_take(self._sources(queues))
         self._asked = words[0]
-        self._in_poll = self.client.connection
+        self._in_poll = connection = self.client.connection
         self._brpop_sent_at = monotonic()
-        self._in_poll.send_command(*words)
+        # Those of a connection that broke before it answered.
+        self.custody.unheard(self._ended)
+        ends = self.custody.telling()
+        self._ended = list(ends)
+        connection.send_packed_command(connection.pack_commands([*ends.values(), words]))
+
+    @property
+    def takes_soon(self) -> bool:
+        """Whether the event loop comes to this channel before it waits for anything."""
+        return not self.closed and self.connection.cycle.looping and bool(self._active_queues)
 
     def _sources(self, queues: list[str]) -> list[str]:
         """Return the lists of the queues, each with a holding to take into."""
@@ -228,17 +243,19 @@ class _Leasing(_Kombu):
             return bool(super()._brpop_read(**options))
         connection = self.client.connection
         try:
-            try:
-                answer = self.client.parse_response(connection, asked, **options)
-            except OutOfMemoryError:
-                self._full_until = monotonic() + FULL
-                answer = None
-            except self.connection_errors:
-                connection.disconnect()
-                raise
-        finally:
+            self._hear_ends(connection)
+            if not connection.can_read(timeout=0):
+                return False
+            answer = self.client.parse_response(connection, asked, **options)
+        except OutOfMemoryError:
+            self._full_until = monotonic() + FULL
+            answer = None
+        except self.connection_errors:
+            connection.disconnect()
             self._in_poll = None
-            self._flush_brpop_reauth()
+            raise
+        self._in_poll = None
+        self._flush_brpop_reauth()
         if answer is None or asked == "BLPOP":
             raise Empty
         self._looked = False
@@ -257,6 +274,15 @@ class _Leasing(_Kombu):
             self.custody.done(tag)
         self.connection._deliver(raw, queue)
         return True
+
+    def _hear_ends(self, connection: Any) -> None:
+        while self._ended:
+            tag = self._ended[0]
+            try:
+                self.custody.heard(tag, self.client.parse_response(connection, "LREM"))
+            except ResponseError:
+                self.custody.unheard([tag])
+            del self._ended[0]
 
     def _taken(self, answer: list[bytes]) -> tuple[str, bytes]:
         key, item = answer
@@ -340,6 +366,8 @@ class _Leasing(_Kombu):
         """
         self._in_poll = None
         if self._own:
+            self.custody.unheard([*self._ended, *self.custody.telling()])
+            self._ended = []
             self.custody.abandon(self._own.values())
             self._own = {}
         super().close()
@@ -364,13 +392,35 @@ class SentinelChannel(_Leasing, redis.SentinelChannel):
     """kombu's Redis channel behind Sentinel, with leases."""
 
 
-class Transport(redis.Transport):
+class _Poller(redis.MultiChannelPoller):  # type: ignore[misc]
+    """kombu's poller; `looping` is whether an event loop drives it."""
+
+    looping = False
+
+    def on_poll_start(self) -> None:
+        """Take, and end what is done; see `Custody.done_soon`."""
+        super().on_poll_start()
+        for custody in custodies():
+            custody.end_done()
+
+
+class _Looping(_Kombu):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.cycle = _Poller()
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        super().register_with_event_loop(connection, loop)
+        self.cycle.looping = True
+
+
+class Transport(_Looping, redis.Transport):
     """kombu's Redis transport, with leases."""
 
     Channel = Channel
 
 
-class SentinelTransport(redis.SentinelTransport):
+class SentinelTransport(_Looping, redis.SentinelTransport):
     """kombu's Redis transport behind Sentinel, with leases."""
 
     Channel = SentinelChannel
