@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from celery import Celery, signals
 
-from penstock import states, transport
+from penstock import prefork, states, transport
 from penstock.broker import Broker
 from penstock.drain import Drain
 from penstock.effects import Effects, claim_ttl
@@ -22,6 +22,7 @@ GRACE = 20.0
 def apply(app: Celery, settings: Settings) -> None:
     """Configure `app` in place; see `penstock.install`."""
     transport.register()
+    prefork.register()
     records = Records.connect(settings, lambda: lasting_broker(app))
     effects = Effects(lambda: lasting_broker(app), claim_ttl(settings))
     task_class = type(
