@@ -1,9 +1,11 @@
 """Flower as an operator runs it: behind its sign-in, beside a worker that did a job."""
 
 import io
+import signal
 import socket
+import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 import requests
@@ -100,6 +102,37 @@ def test_flower_lists_the_workers_that_run_and_the_jobs_they_did(
     assert (task["name"], task["worker"]) == ("image.process", "image@test")
     assert "image.process" in get(f"/task/{task_id}").text
     assert get("/api/workers?refresh=1").json()["image@test"]["registered"] == ["image.process"]
+
+
+def test_a_worker_that_is_gone_leaves_the_page(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("purge")
+    own = settings.model_copy(
+        update={"flower_bind": f"127.0.0.1:{free_port()}", "state": folder / "state"}
+    )
+    # In 10 minutes, but for the test.
+    soon = "from penstock_flower import main; main.PURGE_AFTER = 1; main.main()"
+    heartbeat = folder / "heartbeat"
+
+    def workers() -> str:
+        with suppress(requests.ConnectionError):
+            return requests.get(f"http://{own.flower_bind}/workers", auth=SIGN_IN, timeout=30).text
+        return ""
+
+    with Running(
+        sys.executable, "-c", soon, env=environment(own), log=folder / "flower.log"
+    ) as flower:
+        flower.until(workers, "Flower answers")
+        with Running(
+            *("celery", "--app", "penstock.app", "worker", "--queues", "image"),
+            *("--hostname", "image@gone"),
+            env=environment(own, heartbeat=heartbeat),
+            log=folder / "worker.log",
+        ) as worker:
+            flower.until(lambda: "image@gone" in workers(), "Flower has seen the worker")
+            worker.end(signal.SIGKILL)
+        flower.until(lambda: "image@gone" not in workers(), "the worker has left the page")
 
 
 # The beginning
