@@ -168,11 +168,17 @@ class Settings(BaseSettings):
 
     web_bind: str = "127.0.0.1:8000"
     api_key: SecretStr | None = None
+    # What may be done only with this key instead; without it the API key is enough for everything.
+    operator_key: SecretStr | None = None
     upload_max: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
     image_max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
 
     cache: Literal["redis", "simple", "memcached", "filesystem", "null"] = "redis"
     cache_ttl: Annotated[int, Field(ge=1)] = 300
+    # What each process keeps for itself of what was read lately: how much, and what goes when it is
+    # full. Of redis and simple only.
+    cache_local_size: Annotated[int, Field(ge=0)] = 32 * 1024 * 1024
+    cache_local_policy: Literal["lru", "lfu", "random"] = "lfu"
     cache_memcached: str = "127.0.0.1:11211"
     cache_folder: Path = Path("var/cache")
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from penstock.contracts.base import Contract, ShortLine
 from penstock.database import Article, User
-from penstock_web.cache import cached, generation, renew
+from penstock_web.cache import cache
 from penstock_web.problems import Invalid, check, parse
 from penstock_web.services import services
 
@@ -53,20 +53,19 @@ def as_json(article: Article) -> dict[str, Any]:
     }
 
 
-def _asked_page() -> Page:
-    return check(Page, request.args.to_dict())
+# What the entries of an article carry, beside what every list carries.
+LISTS = "articles"
 
 
-def _list_key() -> str:
-    asked = _asked_page()
-    return f"articles:{generation('articles')}:list:{asked.page}:{asked.per_page}"
+def _tag(article_id: int) -> str:
+    return f"article:{article_id}"
 
 
 @blueprint.get("")
-@cached(_list_key)
+@cache.cached(tags=[LISTS])
 def list_articles() -> dict[str, Any]:
     """Answer a page of the articles, the newest first."""
-    asked = _asked_page()
+    asked = check(Page, request.args.to_dict())
     with services().database.session() as session:
         total = session.scalar(select(func.count()).select_from(Article))
         articles = session.scalars(
@@ -84,7 +83,7 @@ def list_articles() -> dict[str, Any]:
 
 
 @blueprint.get("/<int:article_id>")
-@cached(lambda article_id: f"articles:{generation('articles')}:one:{article_id}")
+@cache.cached(tags=lambda article_id: [_tag(article_id)])
 def read_article(article_id: int) -> dict[str, Any]:
     """Answer one article."""
     with services().database.session() as session:
@@ -102,7 +101,7 @@ def create_article() -> tuple[dict[str, Any], int, dict[str, str]]:
         session.add(article)
         session.flush()
         body = as_json(article)
-    renew("articles")
+    cache.drop_tags(LISTS, _tag(body["id"]))
     where = url_for("articles.read_article", article_id=body["id"])
     return body, 201, {"Location": where}
 
@@ -117,7 +116,7 @@ def change_article(article_id: int) -> dict[str, Any]:
             setattr(article, name, value)
         session.flush()
         body = as_json(article)
-    renew("articles")
+    cache.drop_tags(LISTS, _tag(article_id))
     return body
 
 
@@ -126,7 +125,7 @@ def delete_article(article_id: int) -> Response:
     """Delete an article."""
     with services().database.session() as session:
         session.delete(_find(session, article_id))
-    renew("articles")
+    cache.drop_tags(LISTS, _tag(article_id))
     return Response(status=204)
 
 

@@ -1,14 +1,24 @@
-"""The API key: everything but the probes needs it, as `Authorization: Bearer KEY`."""
+"""The API key: everything but the probes needs it, as `Authorization: Bearer KEY`.
 
+The operator's key may do everything that the API key may, and what only an operator may.
+"""
+
+from collections.abc import Callable
+from functools import wraps
 from hashlib import sha256
 from hmac import compare_digest
+from typing import ParamSpec
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
+from flask.typing import ResponseReturnValue
 
 from penstock.settings import Settings, stop
 from penstock_web.problems import problem
 
 OPEN = frozenset({"/livez", "/readyz"})
+NAME = "penstock-keys"
+
+View = ParamSpec("View")
 
 
 def required_key(settings: Settings) -> str:
@@ -18,21 +28,61 @@ def required_key(settings: Settings) -> str:
     return settings.api_key.get_secret_value()
 
 
-def init_app(app: Flask, key: str) -> None:
-    """Refuse every request that does not carry `key`."""
-    wanted = sha256(key.encode()).digest()
+class Keys:
+    """Who may come in: whoever has the API key, and the operator, where that is another."""
+
+    def __init__(self, key: str, operator_key: str | None) -> None:
+        self._operator = _digest(operator_key or key)
+        self._anyone = (_digest(key), self._operator)
+
+    def knows(self, authorization: str) -> bool:
+        """Return whether the header Authorization carries one of the keys."""
+        digest, bearer = _given(authorization)
+        # Each is compared, so that the time does not tell which of them it is.
+        known = [compare_digest(digest, wanted) for wanted in self._anyone]
+        return any(known) and bearer
+
+    def knows_operator(self, authorization: str) -> bool:
+        """Return whether the header Authorization carries the operator's key."""
+        digest, bearer = _given(authorization)
+        return compare_digest(digest, self._operator) and bearer
+
+
+def init_app(app: Flask, keys: Keys) -> None:
+    """Refuse every request that does not carry a key."""
+    app.extensions[NAME] = keys
 
     @app.before_request
     def _check() -> Response | None:
-        if request.path in OPEN:
-            return None
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        # Digests are of one length, so neither length nor content of a wrong key shows in the time.
-        known = compare_digest(sha256(given.strip().encode()).digest(), wanted)
-        if known and scheme.lower() == "bearer":
+        if request.path in OPEN or keys.knows(request.headers.get("Authorization", "")):
             return None
         return problem(
             401,
             "this needs the API key, as the header `Authorization: Bearer KEY`",
             headers={"WWW-Authenticate": 'Bearer realm="penstock"'},
         )
+
+
+def operator_only(
+    view: Callable[View, ResponseReturnValue],
+) -> Callable[View, ResponseReturnValue]:
+    """Refuse a request that does not carry the operator's key."""
+
+    @wraps(view)
+    def checked(*args: View.args, **kwargs: View.kwargs) -> ResponseReturnValue:
+        keys: Keys = current_app.extensions[NAME]
+        if keys.knows_operator(request.headers.get("Authorization", "")):
+            return view(*args, **kwargs)
+        return problem(403, "this needs the operator's key")
+
+    return checked
+
+
+def _digest(key: str) -> bytes:
+    # Digests are of one length, so neither length nor content of a wrong key shows in the time.
+    return sha256(key.encode(errors="surrogateescape")).digest()
+
+
+def _given(authorization: str) -> tuple[bytes, bool]:
+    scheme, _, key = authorization.partition(" ")
+    return _digest(key.strip()), scheme.lower() == "bearer"

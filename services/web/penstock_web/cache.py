@@ -1,122 +1,95 @@
-"""Cached reads, with Flask-Caching and the back end that the setting `cache` names.
+"""Cached reads: what `penstock.cache` is told here, and the requests that clear it."""
 
-What is kept is the finished JSON text, never a pickled object. The cache may be the cause of a
-slower answer but never of an error: whatever a back end raises counts as a miss.
-"""
-
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec
-from uuid import uuid4
+from typing import Annotated, Any
 
 import structlog
-from cachelib.serializers import JSONSerializer
-from flask import Blueprint, Flask, Response, current_app, request
-from flask_caching import Cache
-from redis.backoff import NoBackoff
-from redis.retry import Retry
+from flask import Blueprint, Flask, request
+from pydantic import Field, model_validator
 
+from penstock.cache import Cache
+from penstock.contracts.base import Contract
 from penstock.settings import Settings
+from penstock_web.auth import Keys, operator_only
+from penstock_web.problems import parse
 
 logger = structlog.get_logger(__name__)
 cache = Cache()
 blueprint = Blueprint("cache", __name__, url_prefix="/api/cache")
 
-View = ParamSpec("View")
+# Seconds for which an answer that is over is served while it is computed anew, and for which it is
+# served when that fails.
+STALE = 60
+STALE_ON_ERROR = 600
+# Entries that take more bytes than this are compressed for the cache server.
+COMPRESS_ABOVE = 4096
+# Files in the folder, where that is the cache.
+FILES = 10_000
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Set up the back end of the cache."""
-    configs: dict[str, dict[str, Any]] = {
-        "redis": {
-            "CACHE_TYPE": "RedisCache",
-            "CACHE_SERIALIZER": JSONSerializer,
-            "CACHE_REDIS_URL": settings.redis("cache"),
-            # redis-py would try ten times, for seconds, while a reader waits.
-            "CACHE_OPTIONS": {
-                "retry": Retry(NoBackoff(), 0),
-                "socket_connect_timeout": 0.2,
-                "socket_timeout": 0.5,
-            },
-        },
-        "simple": {"CACHE_TYPE": "SimpleCache", "CACHE_SERIALIZER": JSONSerializer},
+class Clearing(Contract):
+    """What is to be dropped: what carries one of the tags, or begins so; without either, all."""
+
+    tags: Annotated[list[Name], Field(min_length=1, max_length=100)] | None = None
+    prefix: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "Clearing":
+        if self.tags and self.prefix:
+            raise ValueError("give tags or a prefix, not both")
+        return self
+
+
+def init_app(app: Flask, settings: Settings, keys: Keys) -> None:
+    """Set up the back end of the cache, and put the cache before the app."""
+    types: dict[str, dict[str, Any]] = {
+        "redis": {"CACHE_TYPE": "TieredCache", "CACHE_REDIS_URL": settings.redis("cache")},
+        "simple": {"CACHE_TYPE": "SimpleCache"},
         "memcached": {
             "CACHE_TYPE": "MemcachedCache",
             "CACHE_MEMCACHED_SERVERS": settings.cache_memcached.split(","),
         },
         "filesystem": {
             "CACHE_TYPE": "FileSystemCache",
-            "CACHE_SERIALIZER": JSONSerializer,
             "CACHE_DIR": str(settings.cache_folder.absolute()),
+            "CACHE_THRESHOLD": FILES,
         },
         "null": {"CACHE_TYPE": "NullCache", "CACHE_NO_NULL_WARNING": True},
     }
-    config = configs[settings.cache]
+    config = {
+        **types[settings.cache],
+        "CACHE_KEY_PREFIX": "penstock:",
+        "CACHE_DEFAULT_TIMEOUT": settings.cache_ttl,
+        "CACHE_STALE": STALE,
+        "CACHE_STALE_ON_ERROR": STALE_ON_ERROR,
+        "CACHE_COMPRESS_ABOVE": COMPRESS_ABOVE,
+        "CACHE_LOCAL_SIZE": settings.cache_local_size,
+        "CACHE_LOCAL_POLICY": settings.cache_local_policy,
+    }
     cache.init_app(
-        app,
-        {**config, "CACHE_KEY_PREFIX": "penstock:", "CACHE_DEFAULT_TIMEOUT": settings.cache_ttl},
+        app, config, guard=lambda environ: keys.knows(environ.get("HTTP_AUTHORIZATION", ""))
     )
 
 
-def cached(key: Callable[View, str]) -> Callable[[Callable[View, Any]], Callable[View, Response]]:
-    """Keep the JSON of a view under the key that `key` makes of the view's arguments.
-
-    The answer says whether it came from the cache: `X-Cache: hit` or `miss`.
-    """
-
-    def decorate(view: Callable[View, Any]) -> Callable[View, Response]:
-        @wraps(view)
-        def read(*args: View.args, **kwargs: View.kwargs) -> Response:
-            name = key(*args, **kwargs)
-            body = fetch(name)
-            outcome = "miss" if body is None else "hit"
-            if body is None:
-                body = current_app.json.dumps(view(*args, **kwargs))
-                keep(name, body)
-            return Response(body, mimetype="application/json", headers={"X-Cache": outcome})
-
-        return read
-
-    return decorate
-
-
-def fetch(key: str) -> Any:
-    """Return what is kept under `key`, or None."""
-    try:
-        return cache.get(key)
-    except Exception as error:  # each back end raises errors of its own
-        logger.warning("cache not read", key=key, error=str(error))
-        return None
-
-
-def keep(key: str, value: Any) -> None:
-    """Keep `value`, made of what JSON knows, for the time that the setting cache_ttl gives."""
-    try:
-        cache.set(key, value)
-    except Exception as error:
-        logger.warning("cache not written", key=key, error=str(error))
-
-
-def generation(group: str) -> str:
-    """Return the generation of a group of entries; it goes into the key of each of them.
-
-    `renew` begins another one, which nobody has kept anything under: all entries of the group are
-    gone at once, and a slow reader that began before the change cannot bring an old one back.
-    """
-    name = f"generation:{group}"
-    return fetch(name) or renew(group)
-
-
-def renew(group: str) -> str:
-    """Drop all entries of a group."""
-    begun = uuid4().hex
-    keep(f"generation:{group}", begun)
-    return begun
-
-
 @blueprint.post("/clear")
-def clear() -> dict[str, str]:
-    """Drop everything that is cached."""
-    cache.clear()
-    logger.info("cache cleared", by=request.remote_addr)
-    return {"message": "the cache is empty"}
+@operator_only
+def clear() -> dict[str, Any]:
+    """Drop what carries a tag, what begins with a prefix, or everything."""
+    asked = parse(Clearing) if request.get_data(cache=True) else Clearing()
+    if asked.tags:
+        told = cache.drop_tags(*asked.tags)
+    elif asked.prefix:
+        told = cache.drop_prefix(asked.prefix)
+    else:
+        told = cache.clear()
+    logger.info("cache cleared", tags=asked.tags, prefix=asked.prefix, by=request.remote_addr)
+    if told:
+        return {"message": "dropped"}
+    return {"message": "dropped here; the cache server is told when it answers again"}
+
+
+@blueprint.get("/stats")
+def stats() -> dict[str, Any]:
+    """Answer how often the cache was asked, and what came of it."""
+    return cache.report()

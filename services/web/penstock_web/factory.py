@@ -37,7 +37,10 @@ RECORDS_TIMEOUT = 0.4
 def create_app(settings: Settings | None = None) -> Flask:
     """Return the web application; ends the process with exit code 2 when no API key is set."""
     settings = settings or get_settings()
-    key = auth.required_key(settings)
+    operator_key = settings.operator_key
+    keys = auth.Keys(
+        auth.required_key(settings), operator_key.get_secret_value() if operator_key else None
+    )
     celery = make_app(settings)
     records = Records.connect(
         settings,
@@ -58,10 +61,10 @@ def create_app(settings: Settings | None = None) -> Flask:
         database=Database(settings.database(), pool_size=16),
         files=storage.connect(settings),
     )
-    cache.init_app(app, settings)
+    cache.init_app(app, settings, keys)
     metrics.init_app(app)
     problems.init_app(app)
-    auth.init_app(app, key)
+    auth.init_app(app, keys)
     for part in (
         articles,
         users,

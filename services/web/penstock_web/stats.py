@@ -7,23 +7,16 @@ from flask import Blueprint
 from sqlalchemy import func, select
 
 from penstock.database import Article, Order, User
-from penstock_web.cache import fetch, keep
+from penstock_web.cache import cache
 from penstock_web.services import services
 
 blueprint = Blueprint("stats", __name__, url_prefix="/api/stats")
 
 
 @blueprint.get("")
+@cache.cached(tags=["stats"])
 def read_stats() -> dict[str, Any]:
     """Answer how much there is of everything, and what was earned in each currency."""
-    stats = fetch("stats")
-    if stats is None:
-        stats = _compute()
-        keep("stats", stats)
-    return dict(stats)
-
-
-def _compute() -> dict[str, Any]:
     with services().database.session() as session:
         counts = {
             model.__tablename__: session.scalar(select(func.count()).select_from(model))

@@ -5,14 +5,14 @@ from typing import Any
 from flask import Blueprint, abort
 
 from penstock.database import User
-from penstock_web.cache import cached
+from penstock_web.cache import cache
 from penstock_web.services import services
 
 blueprint = Blueprint("users", __name__, url_prefix="/api/user")
 
 
 @blueprint.get("/<int:user_id>")
-@cached(lambda user_id: f"user:{user_id}")
+@cache.cached(tags=lambda user_id: [f"user:{user_id}"])
 def read_user(user_id: int) -> dict[str, Any]:
     """Answer one user."""
     with services().database.session() as session:

@@ -1,0 +1,76 @@
+"""How often the cache was asked and what came of it, by view and tier."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from threading import Lock
+from typing import Any
+
+# Between the parts of a field's name; no view is called so.
+JOINT = "\t"
+EVENTS = ("hits", "misses", "stale", "waits", "computations", "bypassed")
+
+
+class Numbers:
+    """Counters of this process, and what of them has not been handed on yet."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._saved: Counter[str] = Counter()
+
+    def count(self, label: str, event: str, tier: str = "", saved: float = 0.0) -> None:
+        """Count an event of a view, and the seconds of computation that it saved."""
+        with self._lock:
+            self._counts[label, event, tier] += 1
+            if saved:
+                self._saved[label] += saved  # type: ignore[assignment]
+
+    def take(self) -> dict[str, float]:
+        """Return what was counted since the last call, by field, and begin anew."""
+        with self._lock:
+            counts, self._counts = self._counts, Counter()
+            saved, self._saved = self._saved, Counter()
+        return {
+            **{JOINT.join(parts): float(count) for parts, count in counts.items()},
+            **{JOINT.join((label, "saved", "")): seconds for label, seconds in saved.items()},
+        }
+
+    def give_back(self, fields: Mapping[str, float]) -> None:
+        """Count again what was taken and could not be handed on."""
+        with self._lock:
+            for name, amount in fields.items():
+                label, event, tier = name.split(JOINT)
+                if event == "saved":
+                    self._saved[label] += amount  # type: ignore[assignment]
+                else:
+                    self._counts[label, event, tier] += int(amount)
+
+    def fields(self) -> dict[str, float]:
+        """Return what was counted since the last `take`, and keep it."""
+        fields = self.take()
+        self.give_back(fields)
+        return fields
+
+
+def report(*sources: Iterable[tuple[str, float]]) -> dict[str, Any]:
+    """Return the sum of several sources' fields, by view, with the totals of all views."""
+    views: dict[str, dict[str, Any]] = {}
+    total = _row()
+    for source in sources:
+        for name, amount in source:
+            label, event, tier = name.split(JOINT)
+            for row in (views.setdefault(label, _row()), total):
+                if event == "saved":
+                    row["seconds_saved"] = round(row["seconds_saved"] + amount, 3)
+                    continue
+                row[event] += int(amount)
+                if tier:
+                    row["by_tier"][tier] = row["by_tier"].get(tier, 0) + int(amount)
+    for row in (total, *views.values()):
+        asked = row["hits"] + row["stale"] + row["misses"]
+        row["hit_ratio"] = round((row["hits"] + row["stale"]) / asked, 4) if asked else None
+    return {"total": total, "views": dict(sorted(views.items()))}
+
+
+def _row() -> dict[str, Any]:
+    return {**dict.fromkeys(EVENTS, 0), "by_tier": {}, "seconds_saved": 0.0}
