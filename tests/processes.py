@@ -30,6 +30,14 @@ def free_port() -> int:
         return port
 
 
+def free_ports(number: int) -> list[int]:
+    """Return several such ports, all different."""
+    ports: set[int] = set()
+    while len(ports) < number:
+        ports.add(free_port())
+    return sorted(ports)
+
+
 def until(answer: Callable[[], Answer], what: str, limit: float = LIMIT) -> Answer:
     """Ask until the answer is true and return it; fail with `what` when it never is."""
     deadline = monotonic() + limit

@@ -22,8 +22,9 @@ from typing import Any, Self
 import boto3
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from processes import BIN, free_port, until
+from processes import BIN, free_port, free_ports, until
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -173,20 +174,31 @@ class S3Server:
     BUCKET = "files"
     KEY_ID = "penstock"
     KEY = "key-of-the-tests"
-    PARTS = ("master", "volume", "filer", "s3")
-    KINDS = (".port", ".port.grpc")
+    LISTENERS = tuple(
+        f"-{part}.port{kind}"
+        for part in ("master", "volume", "filer", "s3")
+        for kind in ("", ".grpc")
+    )
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        action = {"credentials": [{"accessKey": self.KEY_ID, "secretKey": self.KEY}]}
-        identity = {"name": "penstock", "actions": ["Admin"], **action}
+        key = {"accessKey": self.KEY_ID, "secretKey": self.KEY}
+        identity = {"name": "penstock", "actions": ["Admin"], "credentials": [key]}
         (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-        ports = [f"-{part}{kind}={free_port()}" for part in self.PARTS for kind in self.KINDS]
-        self.url = f"http://127.0.0.1:{ports[-2].rpartition('=')[2]}"
+        ports = dict(zip(self.LISTENERS, free_ports(len(self.LISTENERS)), strict=True))
+        self.url = f"http://127.0.0.1:{ports['-s3.port']}"
         self._command = [
-            *(str(BIN / "weed"), f"-logdir={folder}", "server", f"-dir={folder}", "-ip=127.0.0.1"),
-            *("-filer", "-s3", f"-s3.config={folder}/s3.json", "-master.volumeSizeLimitMB=64"),
-            *("-ip.bind=127.0.0.1", "-volume.max=0", *ports),
+            *(str(BIN / "weed"), f"-logdir={folder}", "server", f"-dir={folder}"),
+            *(
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                "-filer",
+                "-s3",
+                f"-s3.config={folder}/s3.json",
+            ),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
+            *("-master.volumeSizeLimitMB=64", "-volume.max=0"),
+            *(f"{listener}={port}" for listener, port in ports.items()),
         ]
         self.client = boto3.client(
             "s3",
@@ -194,9 +206,15 @@ class S3Server:
             region_name="us-east-1",
             aws_access_key_id=self.KEY_ID,
             aws_secret_access_key=self.KEY,
+            # What is asked while it starts may never be answered.
+            config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}),
         )
         self.start()
-        until(self._has_bucket, "the S3 server has its bucket")
+        try:
+            until(self._has_bucket, "the S3 server has its bucket")
+        except BaseException:
+            self.kill()
+            raise
 
     def __enter__(self) -> Self:
         return self

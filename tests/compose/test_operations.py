@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -88,6 +89,21 @@ def resealed(path: Path, target: Path, old: bytes, new: bytes) -> Path:
 
 def test_a_backup_is_for_its_owner_alone(kept: Kept) -> None:
     assert kept.archive.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_backup_says_that_files_which_are_kept_elsewhere_are_not_in_it(
+    stack: Stack, tmp_path: Path
+) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text(f"{stack.env_file.read_text()}\nPENSTOCK_FILES=s3://bucket/prefix\n")
+    done = stack.task("backup", "--folder", str(tmp_path), COMPOSE_ENV_FILES=str(env_file))
+
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "not the files, which are kept at s3://bucket/prefix" in said
+    [path] = tmp_path.glob("*.tar")
+    with tarfile.open(path) as archive:
+        assert "files.tar" not in archive.getnames()
 
 
 def test_a_damaged_archive_is_refused_and_nothing_is_changed(

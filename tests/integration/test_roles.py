@@ -35,7 +35,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
     """Check a server for a role and return what is printed; "ends: " before it when it ends."""
 
     def check(role: Role, url: str, **settings: Any) -> str:
-        given = {f"{role}_url": url, **settings}
+        given = {"files" if role == "files" else f"{role}_url": url, **settings}
         try:
             roles.check(Settings(**given), role)
             end = ""
@@ -48,7 +48,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
     return check
 
 
-@pytest.mark.parametrize("role", ["broker", "results", "cache"])
+@pytest.mark.parametrize("role", ["broker", "results", "cache", "files"])
 def test_the_configuration_of_a_role_suits_it(role: Role, serve: Serve, said: Said) -> None:
     server = serve(include=str(ROOT / "services" / "redis" / f"{role}.conf"))
 
@@ -56,7 +56,7 @@ def test_the_configuration_of_a_role_suits_it(role: Role, serve: Serve, said: Sa
     assert said(role, server.url) == ""
 
 
-@pytest.mark.parametrize("role", ["broker", "results"])
+@pytest.mark.parametrize("role", ["broker", "results", "files"])
 def test_one_server_for_all_roles_is_set_up_as_a_broker(
     role: Role, serve: Serve, said: Said
 ) -> None:
@@ -86,6 +86,19 @@ def test_a_broker_without_an_append_only_file_is_refused(serve: Serve, said: Sai
 
     assert line.startswith("ends: ")
     assert 'set "appendonly yes"' in line
+
+
+@pytest.mark.parametrize(
+    ("option", "cure"),
+    [({"maxmemory_policy": "volatile-ttl"}, "noeviction"), ({"appendonly": "no"}, "appendonly")],
+)
+def test_files_that_would_be_lost_are_refused(
+    serve: Serve, said: Said, option: dict[str, str], cure: str
+) -> None:
+    line = said("files", serve(**option).url)
+
+    assert line.startswith("ends: penstock: the files Redis at redis://")
+    assert cure in line
 
 
 def test_everything_that_is_wrong_is_said_at_once(serve: Serve, said: Said) -> None:

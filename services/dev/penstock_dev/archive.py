@@ -6,7 +6,8 @@ restore touches anything.
 
 Nothing is stopped for a backup. What is taken first is what the rest belongs to: a job that waits
 in the broker finds its record, its files and its rows, which are taken after it. Redis gives a
-snapshot of one moment (RDB), which goes back as the base of a new append-only file.
+snapshot of one moment (RDB), which goes back as the base of a new append-only file. Files that are
+kept elsewhere than on the volume are not in it.
 """
 
 import io
@@ -23,6 +24,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
+from penstock.settings import without_password
 from penstock_dev import containers, secret_files
 
 FORMAT = 1
@@ -103,10 +105,14 @@ def _collect(scratch: Path, say: Say) -> list[Path]:
         parts.append(scratch / f"{role}.rdb")
         with parts[-1].open("wb") as stream:
             containers.compose("exec", "-T", role, "sh", "-c", SNAPSHOT, stdout=stream)
-    say("the files")
-    parts.append(scratch / "files.tar")
-    with parts[-1].open("wb") as stream:
-        containers.compose("exec", "-T", "web", "sh", "-c", PACK, stdout=stream)
+    place = containers.variables().get("PENSTOCK_FILES") or FILES
+    if place == FILES:
+        say("the files")
+        parts.append(scratch / "files.tar")
+        with parts[-1].open("wb") as stream:
+            containers.compose("exec", "-T", "web", "sh", "-c", PACK, stdout=stream)
+    else:
+        say(f"not the files, which are kept at {without_password(place)}: see docs/files.md")
     say("the database")
     parts.append(scratch / "database.dump")
     dump = ("pg_dump", "--username=penstock", "--format=custom", "penstock")
@@ -186,8 +192,11 @@ def restore(path: Path, say: Say) -> Manifest:
         for role in ("broker", "results"):
             say(f"the {role}")
             _write_volume(role, LOAD, parts / f"{role}.rdb")
-        say("the files")
-        _write_volume("web", UNPACK, parts / "files.tar")
+        if (parts / "files.tar").exists():
+            say("the files")
+            _write_volume("web", UNPACK, parts / "files.tar")
+        else:
+            say("not the files, which were kept elsewhere: see docs/files.md")
         say("the database")
         _restore_database(parts / "database.dump")
     say("starting")

@@ -19,6 +19,7 @@ DEPLOY = ROOT / "deploy"
 BASE = compose_files.read("compose.yaml")["services"]
 DEV = compose_files.read("compose.dev.yaml")["services"]
 TLS = compose_files.read("compose.tls.yaml")["services"]
+S3 = compose_files.read("compose.s3.yaml")["services"]
 # In containers a catcher with a web page takes this one's place.
 EMBEDDED_ONLY = {"mail"}
 # What is built here from services/, as opposed to what comes as an image.
@@ -57,6 +58,12 @@ def test_only_a_worker_that_works_on_files_knows_where_they_are(queue: Queue) ->
     assert ("PENSTOCK_FILES" in worker["environment"]) == queue.files
     assert ("s3_secret_access_key" in worker["secrets"]) == queue.files
     assert any("/penstock/files" in volume for volume in worker.get("volumes", [])) == queue.files
+
+
+def test_with_the_overlay_for_s3_all_who_keep_files_can_reach_it() -> None:
+    keepers = {"web", *(queue.name for queue in QUEUES if queue.files)}
+    inside = {name for name in keepers if not {"edge", "app"} & set(BASE[name]["networks"])}
+    assert {name: {"networks": ["app"]} for name in inside} == S3
 
 
 def test_web_may_finish_its_requests_before_it_is_killed() -> None:

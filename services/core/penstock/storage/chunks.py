@@ -174,7 +174,7 @@ def _client(url: str) -> Redis:
     return Redis.from_url(
         url,
         socket_connect_timeout=1,
-        socket_timeout=10,
+        socket_timeout=3,
         retry=Retry(ExponentialBackoff(base=0.05, cap=0.2), 2),
     )
 

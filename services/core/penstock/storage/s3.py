@@ -195,7 +195,7 @@ def _client(endpoint: str | None, region: str | None, key_id: str | None, key: s
         aws_secret_access_key=key,
         config=Config(
             connect_timeout=2,
-            read_timeout=20,
+            read_timeout=10,
             retries={"mode": "standard", "total_max_attempts": 3},
             request_checksum_calculation=checksums,
             response_checksum_validation=checksums,
