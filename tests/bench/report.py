@@ -92,8 +92,10 @@ def _ratio(rounds: Rounds, frame: Frame, peer: str, name: str) -> float | None:
     base = rounds.get(frame.baseline, {}).get(name)
     if base is None or not name.endswith(frame.compared):
         return None
-    mine, its = _spread(rounds[peer][name])[0], _spread(base)[0]
-    return mine / its if mine and its else None
+    # Within a round, since what else the machine does changes from one to the next.
+    pairs = zip(rounds[peer][name], base, strict=True)
+    ratios = [mine / its for mine, its in pairs if mine and its]
+    return median(ratios) if ratios else None
 
 
 def _text(value: float | None, frame: Frame) -> str:

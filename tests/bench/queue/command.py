@@ -32,7 +32,7 @@ console = Console(stderr=True)
 
 @click.command()
 @click.option("--quick", is_flag=True, help="One short round, to see that it works.")
-@click.option("--rounds", type=click.IntRange(1), help="How often everything is measured.")
+@click.option("--rounds", type=click.IntRange(1), help="How often speed is measured.")
 @click.option("--peer", "names", multiple=True, type=click.Choice([it.name for it in PEERS]))
 @click.option("--part", "parts", multiple=True, type=click.Choice(list(PARTS)))
 def queue(quick: bool, rounds: int | None, names: tuple[str, ...], parts: tuple[str, ...]) -> None:
@@ -52,6 +52,8 @@ def queue(quick: bool, rounds: int | None, names: tuple[str, ...], parts: tuple[
             server = str(grounds[0].broker.info("server")["redis_version"])
             for number in range(extent.rounds):
                 for name in parts or PARTS:
+                    if number and PARTS[name].once:
+                        continue
                     console.print(f"round {number + 1} of {extent.rounds}: {name}")
                     _measure(PARTS[name], grounds, extent, measured)
     except BenchError as error:

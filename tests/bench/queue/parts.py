@@ -39,7 +39,7 @@ class Extent:
     backlogs: tuple[int, ...]
 
 
-FULL = Extent(3, 4, 30, 1000, 5, (1_000, 1_000_000))
+FULL = Extent(3, 3, 40, 1000, 5, (1_000, 1_000_000))
 QUICK = Extent(1, 1.5, 8, 200, 2, (1_000, 100_000))
 
 
@@ -214,17 +214,21 @@ def _value(broker: Redis, key: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Part:
-    """A measurement, and whether peers are measured at once: where waiting is what takes time."""
+    """A measurement; `together` is for those where waiting takes the time, of all peers at once.
+
+    What takes long is measured in the first round only.
+    """
 
     measure: Callable[[Ground, Extent], Figures]
-    together: bool
+    together: bool = False
+    once: bool = False
     only: Peer | None = None
 
 
 PARTS = {
-    "speed": Part(speed, together=False),
-    "latency": Part(latency, together=False),
-    "recovery": Part(recovery, together=True),
-    "kills": Part(kills, together=True),
-    "backlog": Part(backlog, together=False, only=PENSTOCK),
+    "speed": Part(speed),
+    "latency": Part(latency, once=True),
+    "recovery": Part(recovery, together=True, once=True),
+    "kills": Part(kills, together=True, once=True),
+    "backlog": Part(backlog, once=True, only=PENSTOCK),
 }
