@@ -129,7 +129,8 @@ class Settings(BaseSettings):
         """Read the environment, and the files that it names."""
         return init_settings, env_settings, SecretFiles(settings_cls)
 
-    # Redis has three roles; in production each is a server of its own.
+    # Redis has three roles, and a fourth where it keeps files; in production each is a server
+    # of its own.
     broker_url: RedisUrl = "redis://127.0.0.1:6379/0"
     results_url: RedisUrl = "redis://127.0.0.1:6379/1"
     cache_url: RedisUrl = "redis://127.0.0.1:6379/2"

@@ -22,10 +22,10 @@ BUDGETS = {
     "scheduler": Budget(42, "Celery"),
     "payment": Budget(44, "Celery, requests"),
     "flower": Budget(52, "Celery, Flower, Tornado"),
-    "image": Budget(60, "Celery, Pillow with its codecs (18 MB)"),
-    "report": Budget(75, "Celery, SQLAlchemy (16 MB), psycopg with its own OpenSSL (12 MB)"),
-    "email": Budget(77, "Celery, SQLAlchemy (16 MB), psycopg with its own OpenSSL (12 MB)"),
-    "web": Budget(98, "Celery, SQLAlchemy (16 MB), psycopg (12 MB), Pillow (18 MB), Flask"),
+    "image": Budget(67, "Celery, Pillow with its codecs (18 MB), boto3 (8 MB)"),
+    "report": Budget(82, "Celery, SQLAlchemy (16), psycopg with its own OpenSSL (12), boto3 (8)"),
+    "email": Budget(83, "Celery, SQLAlchemy (16), psycopg with its own OpenSSL (12), boto3 (7)"),
+    "web": Budget(106, "Celery, SQLAlchemy (16), psycopg (12), Pillow (18), boto3 (8), Flask"),
 }
 
 # Run with an image's own Python, which knows what is installed there. What has no record of files

@@ -11,6 +11,7 @@ from penstock.database import Base, Database, User
 from penstock.records import Records, State
 from penstock.settings import Settings
 from penstock.stack import make_app
+from penstock.storage import StorageError
 from penstock.storage.folder import Folder
 from penstock_email.smtp import MailRefusedError, MailServerUnavailableError
 from penstock_email.tasks import notify, send
@@ -77,6 +78,24 @@ def test_a_mail_with_all_there_is_arrives_and_the_record_says_what_was_sent(
         "recipients": 2,
         "size": len(envelope.original_content or b""),
     }
+
+
+def test_a_mail_whose_attachments_are_out_of_reach_is_tried_again_and_one_without_fails(
+    settings: Settings, mail_server: MailServer
+) -> None:
+    attachment = {"key": "job-1-in/0", "name": "a", "content_type": "text/plain", "size": 1}
+    job = MAIL | {"attachments": [attachment]}
+    away = settings.model_copy(update={"files": "redis://127.0.0.1:1/0"})
+    with pytest.raises(Retry) as caught:
+        run("email.send", job, away, throw=True)
+    assert isinstance(caught.value.exc, StorageError)
+
+    run("email.send", job, settings)
+    record = Records.connect(settings).read("job-1")
+    assert record is not None
+    assert record.state == State.DEAD
+    assert "the attachment 'a' is not kept any more" in str(record.error)
+    assert mail_server.mails == []
 
 
 def test_a_template_is_filled_in(settings: Settings, mail_server: MailServer) -> None:
