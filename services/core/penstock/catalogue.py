@@ -64,6 +64,8 @@ class Queue:
     database: bool = False
     # Whether the handlers read or write files, the same.
     files: bool = False
+    # Whether no worker need run while nothing waits: the first job then waits for one to start.
+    scale_to_zero: bool = False
 
     def __post_init__(self) -> None:
         for job in self.jobs:
@@ -109,6 +111,7 @@ QUEUES = (
     Queue(
         name="image",
         package="penstock_image",
+        scale_to_zero=True,
         files=True,
         concurrency=2,
         grace=150,
@@ -125,6 +128,7 @@ QUEUES = (
     Queue(
         name="report",
         package="penstock_report",
+        scale_to_zero=True,
         database=True,
         files=True,
         concurrency=1,

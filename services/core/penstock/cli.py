@@ -63,14 +63,43 @@ def db() -> None:
 def migrate() -> None:
     """Bring the schema to the newest version."""
     from penstock.database import Database
-    from penstock.database.migrate import upgrade
+    from penstock.database.migrate import state, upgrade
     from penstock.reach import require_database
     from penstock.settings import get_settings, without_password
 
     settings = get_settings()
     require_database(settings)
-    upgrade(Database(settings.database()))
-    print(f"the schema of {without_password(settings.database_url)} is up to date")
+    database = Database(settings.database())
+    where = without_password(settings.database_url)
+    if state(database) == "newer":
+        # A rollback: schemas are made so that the version before them can work with them.
+        print(f"the schema of {where} is of a newer version and was left alone")
+        return
+    upgrade(database)
+    print(f"the schema of {where} is up to date")
+
+
+@db.command("wait")
+def wait_for_schema() -> None:
+    """Return when the schema is what this version needs, or newer; migrates nothing.
+
+    It is waited for PENSTOCK_WAIT seconds; exit code 2 after that.
+    """
+    from penstock.database import Database
+    from penstock.database.migrate import wait
+    from penstock.settings import get_settings, stop, without_password
+
+    settings = get_settings()
+    where = without_password(settings.database_url)
+    found = wait(Database(settings.database()), settings.wait)
+    if found is None:
+        stop(
+            f"the schema of {where} is not up to date after {settings.wait:g} s:"
+            " run `penstock db migrate`, or look at why it did not end"
+        )
+    print(
+        f"the schema of {where} is {'up to date' if found == 'current' else 'of a newer version'}"
+    )
 
 
 @db.command()

@@ -138,6 +138,15 @@ class Settings(BaseSettings):
     # what the service does. Without one it is the URL's user, or the server's default user.
     redis_user: str | None = None
     redis_password: SecretStr | None = None
+    # Of a server that has a user or a password of its own, such as one that somebody else runs.
+    broker_user: str | None = None
+    broker_password: SecretStr | None = None
+    results_user: str | None = None
+    results_password: SecretStr | None = None
+    cache_user: str | None = None
+    cache_password: SecretStr | None = None
+    files_user: str | None = None
+    files_password: SecretStr | None = None
     # What a process does at start where a server does not suit its role: end, say so, or nothing.
     role_guard: Literal["enforce", "warn", "off"] = "enforce"
 
@@ -227,6 +236,9 @@ class Settings(BaseSettings):
 
     def redis(self, role: Role) -> str:
         """Return the URL of the Redis server of `role`, with the password in it."""
+        own: SecretStr | None = getattr(self, f"{role}_password")
+        if own is not None and own.get_secret_value():
+            return with_password(self.redis_url(role), own, getattr(self, f"{role}_user"))
         return with_password(self.redis_url(role), self.redis_password, self.redis_user)
 
     def database(self) -> str:

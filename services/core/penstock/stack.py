@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery, signals
 from kombu import Queue as CeleryQueue
 
-from penstock import catalogue, install, log, reach, roles
+from penstock import catalogue, health, install, log, reach, roles
 from penstock.settings import Settings, stop
 
 # Seconds of a queue's grace that are kept for giving back what has not ended and for stopping.
@@ -60,6 +60,8 @@ def make_app(settings: Settings) -> Celery:
     def _prepare_worker(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
         if instance.app is not app:
             return
+        # That of an earlier life, where the container is new and what it is in is not.
+        health.end()
         queues = _queues_of(options.get("queues"))
         reach.require_redis(settings, "broker")
         reach.require_redis(settings, "results")
@@ -78,6 +80,7 @@ def make_app(settings: Settings) -> Celery:
     @signals.beat_init.connect(weak=False)
     def _prepare_beat(sender: Any, **_: Any) -> None:
         if sender.app is app:
+            health.end()
             reach.require_redis(settings, "broker")
             roles.check(settings, "broker")
 

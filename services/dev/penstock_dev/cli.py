@@ -311,6 +311,18 @@ def _version() -> str:
     return env.read(ROOT / ".env").get("PENSTOCK_VERSION") or version("penstock")
 
 
+@main.command("chart")
+def write_chart() -> None:
+    """Bring up to date what the Helm chart holds that is written elsewhere."""
+    from penstock_dev import chart
+
+    old = chart.write()
+    for path in old:
+        console.print(os.path.relpath(path))
+    if not old:
+        console.print("everything was up to date")
+
+
 @main.command()
 @click.option("--bind", envvar="PENSTOCK_MAIL_BIND", default="127.0.0.1:1025")
 @click.option("--folder", envvar="PENSTOCK_MAIL_FOLDER", default="var/mail", type=Path)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from redis import Redis
 from sqlalchemy import make_url
 
-from penstock.settings import PREFIX, Settings, with_password, without_password
+from penstock.settings import PREFIX, Role, Settings, with_password, without_password
 
 PASSWORD = "p/@:#?%[] +ß"
 
@@ -98,6 +98,28 @@ def test_the_user_of_a_service_takes_the_place_of_the_urls(url: str) -> None:
     settings = Settings(broker_url=url, redis_user="web", redis_password=PASSWORD)
     arguments = Redis.from_url(settings.redis("broker")).connection_pool.connection_kwargs
     assert (arguments["username"], arguments["password"]) == ("web", PASSWORD)
+
+
+@pytest.mark.parametrize("role", ["broker", "results", "cache", "files"])
+def test_a_server_may_have_a_user_and_a_password_of_its_own(role: Role) -> None:
+    setting = "files" if role == "files" else f"{role}_url"
+    given: dict[str, Any] = {
+        setting: "redis://theirs:1/0",
+        f"{role}_user": "them",
+        f"{role}_password": PASSWORD,
+    }
+    settings = Settings(redis_user="web", redis_password="shared", **given)
+    theirs = Redis.from_url(settings.redis(role)).connection_pool.connection_kwargs
+    assert (theirs["username"], theirs["password"]) == ("them", PASSWORD)
+    other: Role = "results" if role == "broker" else "broker"
+    ours = Redis.from_url(settings.redis(other)).connection_pool.connection_kwargs
+    assert (ours["username"], ours["password"]) == ("web", "shared")
+
+
+def test_a_password_of_a_servers_own_does_not_go_with_the_services_user() -> None:
+    settings = Settings(broker_url="redis://h:1/0", redis_user="web", broker_password=PASSWORD)
+    arguments = Redis.from_url(settings.redis("broker")).connection_pool.connection_kwargs
+    assert (arguments.get("username", ""), arguments["password"]) == ("", PASSWORD)
 
 
 @pytest.mark.parametrize("url", ["redis://h:1/0", "redis://user@h:1/0", "redis://user:old@h:1/0"])
