@@ -16,6 +16,7 @@ from email.parser import BytesParser
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from resource import RLIMIT_FSIZE, prlimit
 from threading import Event, Thread
 from typing import Any, Self
 
@@ -150,8 +151,24 @@ class RedisServer:
 
     def start(self) -> None:
         """Start, and return when it answers with what it had kept."""
-        self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            # A write beyond the limit of `fill_disk` fails then, and does not end the server.
+            restore_signals=False,
+        )
         self.client.ping()
+
+    def fill_disk(self) -> None:
+        """Let it write no byte more to a file; with `appendfsync="always"` it would end."""
+        _, most = prlimit(self._process.pid, RLIMIT_FSIZE)
+        prlimit(self._process.pid, RLIMIT_FSIZE, (0, most))
+
+    def free_disk(self) -> None:
+        """Let it write again."""
+        _, most = prlimit(self._process.pid, RLIMIT_FSIZE)
+        prlimit(self._process.pid, RLIMIT_FSIZE, (most, most))
 
     def kill(self) -> None:
         """Kill it, frozen or not."""

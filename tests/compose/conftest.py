@@ -4,7 +4,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -129,13 +130,22 @@ class Stack:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole stack, healthy; its images are built where their layers are not at hand yet."""
-    folder = tmp_path_factory.mktemp("stack")
-    stack = Stack(f"penstock-test-{os.getpid()}", folder / ".env")
+    """The whole stack, healthy."""
+    with started(f"penstock-test-{os.getpid()}", tmp_path_factory.mktemp("stack"), FILES) as stack:
+        yield stack
+
+
+@contextmanager
+def started(project: str, folder: Path, files: Sequence[str], *services: str) -> Iterator[Stack]:
+    """A project of these Compose files, with these services or all, healthy until the `with` ends.
+
+    Images are built where their layers are not at hand yet.
+    """
+    stack = Stack(project, folder / ".env")
     env.write(ROOT / "deploy" / ".env.example", stack.env_file)
     secret_files.write(stack.secrets)
     with stack.env_file.open("a") as stream:
-        stream.write(f"COMPOSE_FILE={':'.join(FILES)}\n")
+        stream.write(f"COMPOSE_FILE={':'.join(files)}\n")
         stream.write("PENSTOCK_DOMAIN=localhost\n")
         stream.write("PENSTOCK_VERSION=test\n")
         # So that a retry comes while the tests run.
@@ -145,9 +155,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for service in ("WEB", "HTTP", "HTTPS", "FLOWER", "MAIL", "PROVIDER"):
             stream.write(f"PENSTOCK_{service}_PORT={free_port()}\n")
     try:
-        stack.run("build", "--quiet")
-        started = stack.compose("up", "--detach", "--wait")
-        assert started.returncode == 0, started.stderr + stack.run("logs", "--tail", "20")
+        stack.run("build", "--quiet", *services)
+        up = stack.compose("up", "--detach", "--wait", *services)
+        assert up.returncode == 0, up.stderr + stack.run("logs", "--tail", "20")
         yield stack
     finally:
         stack.run("down", "--volumes", "--remove-orphans", "--timeout", "10")

@@ -120,6 +120,28 @@ def test_production_publishes_one_service_alone(
     assert [name for name, service in services.items() if service.get("ports")] == [published]
 
 
+@pytest.mark.parametrize(
+    ("overlay", "elsewhere", "network"),
+    [
+        ("compose.external-database.yaml", {"postgres"}, "data"),
+        ("compose.external-redis.yaml", {"broker", "results"}, "jobs"),
+    ],
+)
+def test_a_server_of_ones_own_takes_the_place_of_a_container(
+    stack: Stack, overlay: str, elsewhere: set[str], network: str
+) -> None:
+    urls = {
+        "PENSTOCK_DATABASE_URL": "postgresql://penstock@db.example.com/penstock",
+        "PENSTOCK_BROKER_URL": "rediss://redis.example.com:6379/0",
+    }
+    files = f"deploy/compose.yaml:deploy/{overlay}"
+    said = json.loads(stack.run("config", "--format", "json", COMPOSE_FILE=files, **urls))
+    assert not elsewhere & said["services"].keys()
+    assert not said["networks"][network].get("internal")
+    environment = said["services"]["report"]["environment"]
+    assert urls.items() <= environment.items()
+
+
 def test_the_memory_limit_of_env_is_the_engines(stack: Stack) -> None:
     said = stack.run("config", "--format", "json", PENSTOCK_EMAIL_MEMORY="300m", PENSTOCK_PIDS="99")
     email = json.loads(said)["services"]["email"]

@@ -177,6 +177,19 @@ def test_what_came_after_the_backup_is_gone_when_it_is_restored_over_a_running_s
     assert stack.ended(kept.waiting)["state"] == "SUCCESS"
 
 
+@pytest.mark.parametrize(
+    "name", ["redis_payment", "redis_operator", "database_password", "api_key", "flower_password"]
+)
+def test_a_secret_is_changed_while_everything_runs(stack: Stack, name: str) -> None:
+    old = stack.secret(name)
+    changed = stack.task("rotate", name)
+    assert changed.returncode == 0, changed.stderr
+    assert stack.secret(name) != old
+    assert stack.ended(pay(stack, f"rotated-{name}"))["state"] == "SUCCESS"
+    assert stack.api("GET", "/api/articles?per_page=5").status_code == 200
+    assert "error" not in stack.task("doctor").stderr
+
+
 def test_a_queue_gets_more_workers_and_fewer_and_no_job_is_lost(stack: Stack) -> None:
     with Load(stack) as load:
         for count in (3, 1):

@@ -20,9 +20,13 @@ from itertools import product
 from typing import Any, cast
 
 from redis import Redis
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 # What kombu puts between a queue's name and a priority, in the name of the list that holds both.
 PRIORITY = "\x06\x16"
+
+# What Redis says while it cannot write its append-only file, as a rule because the disk is full.
+NOT_WRITTEN = "MISCONF"
 
 Word = str | bytes | int | float
 Command = tuple[Word, ...]
@@ -170,6 +174,11 @@ for i = 1, half do
 end
 return false
 """
+
+
+def refuses_writes(error: ResponseError) -> bool:
+    """Return whether a server takes nothing more: its memory is full, or its disk."""
+    return isinstance(error, OutOfMemoryError) or NOT_WRITTEN in str(error)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from kombu.pools import ProducerPool
 from pydantic import BaseModel
+from redis.exceptions import ResponseError
 
 from penstock import catalogue
 from penstock.clock import BrokerClock
@@ -84,7 +85,7 @@ class Producer:
                     ignore_result=True,
                     gate=gate,
                 )
-        except OperationalError as error:
+        except (OperationalError, ResponseError) as error:
             # The next one may be answered by another server, with another clock.
             self._clock.forget()
             raise BrokerUnavailableError(str(error)) from error

@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from queue import Empty
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, ResponseError
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from penstock import outcomes
-from penstock.broker import TAKE, Broker, Keys
+from penstock.broker import TAKE, Broker, Keys, refuses_writes
 from penstock.custody import Custody, Holding
 from penstock.envelope import Envelope, MalformedError
 
@@ -247,8 +247,13 @@ class _Leasing(_Kombu):
             if not connection.can_read(timeout=0):
                 return False
             answer = self.client.parse_response(connection, asked, **options)
-        except OutOfMemoryError:
+        except ResponseError as error:
+            if not refuses_writes(error):
+                raise
             self._full_until = monotonic() + FULL
+            if asked == "BLPOP":
+                # A server whose disk is full refuses even to wait.
+                sleep(TURN)
             answer = None
         except self.connection_errors:
             connection.disconnect()

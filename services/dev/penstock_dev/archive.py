@@ -224,17 +224,11 @@ def _write_volume(service: str, script: str, part: Path) -> None:
 
 def _restore_database(part: Path) -> None:
     containers.compose("up", "--detach", "--wait", "postgres")
-    psql = ("exec", "-T", "postgres", "psql", "--quiet", "--username=penstock", "--dbname=penstock")
-    containers.compose(*psql, "--command", EMPTY)
-    # A volume that was there before has the password of then. From its own machine PostgreSQL asks
-    # for none; the password is quoted by psql.
-    password = secret_files.read(containers.secrets_folder(), "database_password")
-    with TemporaryDirectory() as scratch:
-        statement = Path(scratch) / "password.sql"
-        literal = password.replace("'", "''")
-        statement.write_text(f"ALTER USER penstock PASSWORD '{literal}';\n")
-        with statement.open("rb") as stream:
-            containers.compose(*psql, stdin=stream)
+    containers.tell(EMPTY, *containers.PSQL)
+    # A volume that was there before has the password of then.
+    containers.set_database_password(
+        secret_files.read(containers.secrets_folder(), "database_password")
+    )
     load = ("pg_restore", "--username=penstock", "--dbname=penstock", "--no-owner")
     with part.open("rb") as stream:
         containers.compose(

@@ -13,7 +13,7 @@ import click
 import requests
 from rich.console import Console
 
-from penstock_dev import archive, containers, doctor, env, images, secret_files, upgrade
+from penstock_dev import archive, containers, doctor, env, images, rotate, secret_files, upgrade
 from penstock_dev.client import Api, MailDev, MailFolder, RequestFailedError
 from penstock_dev.embedded import ROOT, EmbeddedError, Running, embedded, stop
 
@@ -229,6 +229,16 @@ def scale(service: str, count: int) -> None:
     except containers.ContainersError as error:
         _fail(str(error))
     console.print(f"{count} x {service}")
+
+
+@main.command("rotate")
+@click.argument("name", type=click.Choice(rotate.NAMES))
+def rotate_(name: str) -> None:
+    """Make the secret NAME anew, or take it as its file has it, and restart who uses it."""
+    try:
+        rotate.rotate(name, _step)
+    except containers.ContainersError as error:
+        _fail(str(error))
 
 
 def _step(what: str) -> None:

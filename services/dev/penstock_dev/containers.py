@@ -9,12 +9,15 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any
 
 from penstock.catalogue import QUEUES
 from penstock_dev import env
 
 ROOT = Path(__file__).parents[3]
+# From its own machine PostgreSQL asks for no password.
+PSQL = ("exec", "-T", "postgres", "psql", "--quiet", "--username=penstock", "--dbname=penstock")
 WORKERS = tuple(queue.name for queue in QUEUES)
 
 
@@ -98,6 +101,28 @@ def compose(*words: str, stdin: IO[bytes] | None = None, stdout: IO[bytes] | Non
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise ContainersError(f"docker compose {words[0]}: {said[-1]}")
     return (done.stdout or b"").decode(errors="replace")
+
+
+def tell(text: str, *words: str) -> None:
+    """Run docker compose with a line as its input, which no list of processes shows."""
+    with TemporaryFile() as stream:
+        stream.write(f"{text}\n".encode())
+        stream.seek(0)
+        compose(*words, stdin=stream)
+
+
+def set_database_password(password: str) -> None:
+    """Let the running database know its user by this password."""
+    literal = password.replace("'", "''")
+    tell(f"ALTER USER penstock PASSWORD '{literal}';", *PSQL)
+
+
+def docker(*words: str) -> str:
+    """Run docker and return what it printed; raises ContainersError."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ContainersError(f"docker {words[0]}: {done.stderr.strip()}")
+    return done.stdout
 
 
 def redis(role: str, *words: str) -> str:

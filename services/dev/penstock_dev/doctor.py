@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +21,7 @@ from pydantic import ValidationError
 
 from penstock.roles import faults
 from penstock.settings import PREFIX, Role, Settings
-from penstock_dev import containers, env, secret_files
+from penstock_dev import containers, env, redis_users, secret_files, volumes
 
 # `develop.watch` with sync+restart and several files in `include` came with this one.
 COMPOSE_SINCE = (2, 24)
@@ -79,6 +80,7 @@ def before_start() -> list[Finding]:
         _keys,
         _values,
         _secrets,
+        _volumes,
         _ports,
         _memory,
         _disk,
@@ -186,6 +188,38 @@ def _secrets() -> Findings:
             yield _error(f"the containers cannot read {path}: chmod 444 {path}")
         elif name not in secret_files.THEIRS and not path.read_text().strip():
             yield _error(f"the secret {path} is empty: remove it and run ./task env")
+    with suppress(FileNotFoundError):
+        for name, text in secret_files.made(folder).items():
+            if (folder / name).read_text() != text:
+                yield _error(
+                    f"{folder / name} does not fit this version and the passwords that it is"
+                    " made of: run ./task env"
+                )
+
+
+def _volumes() -> Findings:
+    if containers.are_up():
+        return
+    try:
+        found = volumes.mounts()
+    except containers.ContainersError as error:
+        yield _error(str(error))
+        return
+    closed = volumes.closed(found)
+    for mount in closed:
+        yield _error(
+            f"{mount.service} cannot write to the volume {mount.volume}: give it to its user with"
+            f" docker run --rm --user root --volume {mount.volume}:{mount.target}"
+            f" --entrypoint chown {mount.image} -R {mount.user or 10001} {mount.target}"
+        )
+    kept = volumes.verifier([mount for mount in found if mount not in closed])
+    folder = containers.secrets_folder()
+    with suppress(FileNotFoundError):
+        if kept and not volumes.verifies(kept, secret_files.read(folder, "database_password")):
+            yield _error(
+                f"{folder / 'database_password'} is not the password of the database on its volume:"
+                " put the old one back, or see how to rotate it in docs/compose-secrets.md"
+            )
 
 
 def _ports() -> Findings:
@@ -292,8 +326,26 @@ def _roles() -> Findings:
         for fault in faults(role, told):
             text = f"the {role} {fault.what}: set {fault.cure!r} in services/redis/{role}.conf"
             yield _error(text) if fault.fatal else _warning(text)
+        yield from _passwords(role)
         if info.get("aof_last_write_status") == "err":
             yield _error(f"the {role} cannot write its append-only file: is the disk full?")
+
+
+def _passwords(role: Role) -> Findings:
+    """Compare the users that a server has read with those that its file has now."""
+    try:
+        said = containers.redis(role, "acl", "list")
+    except containers.ContainersError:
+        return
+    known = dict(re.findall(r"^user (\S+) on .*?#([0-9a-f]{64})", said, re.MULTILINE))
+    folder = containers.secrets_folder()
+    for user in redis_users.ROLES[role]:
+        password = secret_files.read(folder, f"redis_{user}")
+        if known.get(user) != sha256(password.encode()).hexdigest():
+            yield _error(
+                f"the {role} knows {user} by another password than redis_{user}: let it read its"
+                " users anew, see docs/compose-secrets.md"
+            )
 
 
 def _said(*command: str) -> str:

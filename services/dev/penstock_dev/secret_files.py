@@ -29,11 +29,18 @@ def write(folder: Path) -> list[str]:
     new = [name for name in (*OURS, *THEIRS) if not (folder / name).exists()]
     for name in new:
         _write(folder / name, token_urlsafe(24) if name in OURS else "")
-    _write(folder / "flower_sign_in", f"admin:{read(folder, 'flower_password')}")
-    passwords = {user: read(folder, f"redis_{user}") for user in redis_users.USERS}
-    for role in redis_users.ROLES:
-        _write(folder / f"{role}.acl", redis_users.acl_file(role, passwords))
+    for name, text in made(folder).items():
+        _write(folder / name, text)
     return new
+
+
+def made(folder: Path) -> dict[str, str]:
+    """Return what the files `MADE` are to say; FileNotFoundError where a secret is missing."""
+    passwords = {user: read(folder, f"redis_{user}") for user in redis_users.USERS}
+    return {
+        "flower_sign_in": f"admin:{read(folder, 'flower_password')}",
+        **{f"{role}.acl": redis_users.acl_file(role, passwords) for role in redis_users.ROLES},
+    }
 
 
 def read(folder: Path, name: str) -> str:
