@@ -1,16 +1,23 @@
 """Celery's consumer, which goes on whatever a message is and whatever becomes of the connection."""
 
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Annotated, Any
 
 import structlog
+from billiard.einfo import ExceptionInfo
 from celery import signals
-from celery.exceptions import InvalidTaskError
+from celery.concurrency.prefork import TaskPool as Prefork
+from celery.exceptions import InvalidTaskError, WorkerLostError
 from celery.worker.consumer import Consumer as CeleryConsumer
+from pydantic import BaseModel, Field, ValidationError
 
 from penstock import outcomes
 
 logger = structlog.get_logger(__name__)
+
+# A time limit; one of a year is as good as none, and a timer takes no larger number than it can.
+Seconds = Annotated[float, Field(ge=0, le=366 * 86400)]
 
 
 class Consumer(CeleryConsumer):
@@ -19,6 +26,14 @@ class Consumer(CeleryConsumer):
     Celery 5.7.0 deletes such a message, or ends the worker and leaves it to the next one
     (celery/worker/consumer/consumer.py: on_decode_error and the following).
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if not isinstance(self.pool, Prefork):
+            apply = self.pool.on_apply
+            self.pool.on_apply = lambda target, *args, **options: apply(
+                partial(_run_here, target), *args, **options
+            )
 
     def on_close(self) -> None:
         """Drop nothing: what this worker holds does not belong to the connection that is gone.
@@ -33,7 +48,7 @@ class Consumer(CeleryConsumer):
 
         def on_task_received(message: Any) -> Any:
             try:
-                _require_arguments(message.payload)
+                _require_sound(message)
                 return handle(message)
             except Exception as error:
                 if isinstance(error, errors) and not isinstance(error, KeyError):
@@ -81,16 +96,73 @@ class Consumer(CeleryConsumer):
             message.ack_log_error(logger, self.connection_errors)
 
 
-def _require_arguments(body: Any) -> None:
-    """Raise InvalidTaskError where no task can be called with a body of Celery's protocol 2.
+def _run_here(target: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Run a job in this process, and give back whatever it raises as Celery gives back a failure.
 
-    Celery 5.7.0 ends a job whose keyword arguments are no mapping as a success, and one whose
-    options are none not at all in a pool of threads, where it takes a place for ever
-    (celery/app/trace.py: trace_task; celery/concurrency/base.py: apply_target).
+    Celery 5.7.0 loses what is no Exception, such as asyncio's CancelledError, in a pool of threads
+    or greenlets, and the job takes a place for ever; in the solo pool it deafens the worker
+    (celery/concurrency/base.py: apply_target). To exit counts as it does with processes, where the
+    worker's process is lost by it.
     """
-    if isinstance(body, list):
-        args, kwargs, options = body
-        if not isinstance(args, list) or not isinstance(kwargs, dict):
-            raise InvalidTaskError("the body is not [arguments, keyword arguments, options]")
-        if not isinstance(options, dict | None):
-            raise InvalidTaskError("the options in the body are no object")
+    try:
+        try:
+            return target(*args, **options)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise WorkerLostError(f"the job ended its process: {error!r}") from error
+    except BaseException:  # there is nobody else to tell
+        return 1, ExceptionInfo(), 0.0
+
+
+class Headers(BaseModel, strict=True):
+    """What Celery's worker takes for granted in the headers of its protocol 2.
+
+    Celery 5.7.0 checks few of them before it uses them, some in the pool or when the job has ended,
+    and then the job takes a place for ever.
+    """
+
+    id: str = Field(min_length=1)
+    task: str
+    shadow: str | None = None
+    eta: str | None = None
+    expires: str | None = None
+    retries: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    timelimit: Annotated[list[Seconds | None], Field(min_length=2, max_length=2)] | None = None
+    root_id: str | None = None
+    parent_id: str | None = None
+    group: str | None = None
+    group_index: int | None = None
+    replaced_task_nesting: int | None = None
+    ignore_result: bool | None = None
+    argsrepr: str | None = None
+    kwargsrepr: str | None = None
+    stamped_headers: list[str] | None = None
+    stamps: dict[str, Any] | None = None
+
+
+class Options(BaseModel, strict=True):
+    """The same in the third part of the body."""
+
+    callbacks: list[dict[str, Any]] | None = None
+    errbacks: list[dict[str, Any]] | None = None
+    chain: list[dict[str, Any]] | None = None
+    chord: dict[str, Any] | None = None
+
+
+def _require_sound(message: Any) -> None:
+    """Raise InvalidTaskError where no task can be called with a message of Celery's protocol 2.
+
+    Celery 5.7.0 ends a job whose keyword arguments are no mapping as a success.
+    """
+    body = message.payload
+    if not isinstance(body, list):
+        return
+    args, kwargs, options = body
+    if not isinstance(args, list) or not isinstance(kwargs, dict):
+        raise InvalidTaskError("the body is not [arguments, keyword arguments, options]")
+    try:
+        Headers.model_validate(message.headers)
+        Options.model_validate(options or {})
+    except ValidationError as error:
+        [first, *_] = error.errors()
+        where = ".".join(map(str, first["loc"]))
+        raise InvalidTaskError(f"{where or 'the options'}: {first['msg']}") from None

@@ -6,7 +6,9 @@ no command and no key of its own, and whoever holds the message holds its histor
 
 import json
 from base64 import b64decode, b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from time import time
 from typing import Any, Self
 from uuid import uuid4
@@ -16,7 +18,12 @@ from kombu.compression import decompress
 
 # The header that Penstock's notes stand under, and what they are.
 HEADER = "penstock"
-NOTES = {"fence": int, "deliveries": int, "attempts": list}
+NOTES: dict[str, Callable[[Any], bool]] = {
+    # The server's scripts count exactly up to 2**53.
+    "fence": lambda it: type(it) is int and 1 <= it < 2**53,
+    "deliveries": lambda it: type(it) is int and 0 <= it < 2**53,
+    "attempts": lambda it: isinstance(it, list),
+}
 JSON = "application/json"
 # How many attempts a message remembers; the newest are kept.
 ATTEMPTS_KEPT = 20
@@ -55,16 +62,22 @@ class Envelope:
         properties = raw["properties"]
         if not isinstance(properties.get("delivery_info"), dict):
             raise MalformedError("properties.delivery_info is missing or of the wrong type")
-        if properties.get("body_encoding") == "base64":
+        encoding = properties.get("body_encoding")
+        if encoding == "base64":
             try:
                 b64decode(raw["body"])
             except ValueError as error:
                 raise MalformedError(f"the body is not Base64: {error}") from None
+        elif encoding is not None:
+            raise MalformedError("properties.body_encoding is not base64")
         noted = raw["headers"].get(HEADER)
         ours = isinstance(noted, dict) and all(
-            isinstance(value, NOTES.get(name, ())) for name, value in noted.items()
+            name in NOTES and NOTES[name](value) for name, value in noted.items()
         )
-        return cls(raw, **noted) if ours else cls(raw)
+        if not ours:
+            raw["headers"].pop(HEADER, None)
+            return cls(raw)
+        return cls(raw, **noted)
 
     @property
     def job_id(self) -> str:
@@ -118,6 +131,18 @@ class Envelope:
         }
         return json.dumps(self.raw).encode()
 
+    @property
+    def due(self) -> float | None:
+        """When the job is to begin, in seconds since 1970; None where that is as soon as it can."""
+        eta = self.raw["headers"].get("eta")
+        if not eta:
+            return None
+        try:
+            moment = datetime.fromisoformat(eta)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, TypeError, OverflowError):
+            return None
+
     def tried(self, worker: str, error: str) -> None:
         """Note an attempt that did not end well."""
         self.attempts.append({"at": time(), "worker": worker, "error": error})
@@ -137,9 +162,12 @@ class Envelope:
         self.fence += 1
         headers = self.raw["headers"]
         headers["retries"] = int(headers.get("retries") or 0) + 1
-        # When it is due is told by its place among the delayed, and no worker must wait for it.
-        headers["eta"] = None
         self.raw["properties"]["delivery_tag"] = str(uuid4())
+        return self.delayed()
+
+    def delayed(self) -> Self:
+        """Return the message as it waits among the delayed: its place there says when it is due."""
+        self.raw["headers"]["eta"] = None
         return self
 
     def replayed(self, attempts: list[dict[str, Any]]) -> Self:

@@ -48,10 +48,27 @@ def later(
     envelope = Envelope.decode(item).retried(worker, error)
     update = {"id": envelope.job_id, "state": State.RETRY, "error": error, "retry_at": due}
     return [
-        ("SADD", keys.delayed_queues, source),
-        ("ZADD", keys.delayed(source), int(due * 1000), envelope.encode()),
+        *_delay(keys, source, envelope, due),
         _update(keys, {**update, "fence": envelope.fence}),
     ]
+
+
+def not_yet(keys: Keys, source: str, item: bytes, due: float) -> list[Command]:
+    """Let a message that came before its time wait in the broker, and not in a worker's memory."""
+    return _delay(keys, source, Envelope.decode(item).delayed(), due)
+
+
+def _delay(keys: Keys, source: str, envelope: Envelope, due: float) -> list[Command]:
+    return [
+        ("SADD", keys.delayed_queues, source),
+        ("ZADD", keys.delayed(source), int(due * 1000), envelope.encode()),
+    ]
+
+
+def told(keys: Keys, item: bytes, state: State) -> list[Command]:
+    """Say in the job's record how it ended, where no run of it will."""
+    envelope = Envelope.decode(item)
+    return [_update(keys, {"id": envelope.job_id, "state": state, "fence": envelope.fence})]
 
 
 def dead(

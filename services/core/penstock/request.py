@@ -47,6 +47,10 @@ class JobRequest(Request):
     def _settle(self, commands: Callable[[Delivery], Iterable[Command]]) -> None:
         self._custody.settle(self._message.delivery_tag, commands)
 
+    def _tell(self, state: State) -> None:
+        keys = self._custody.broker.keys
+        self._settle(lambda it: outcomes.told(keys, it.item, state))
+
     def _bury(self, reason: str, error: str, traceback: str = "", **state: State) -> None:
         keys, worker = self._custody.broker.keys, self._hostname
         self._settle(
@@ -83,6 +87,9 @@ class JobRequest(Request):
             self._settle(lambda it: outcomes.again(keys, it.holding.source, it.item, worker, why))
             # Celery raises this one again, here in the main process, which would end the worker.
             exc_info.exception = RuntimeError(why)
+        elif type(error) is Ignore:
+            # The handler asked for no outcome; without one the job would seem to run for ever.
+            self._tell(State.SUCCESS)
         elif not isinstance(error, NO_FAILURE):
             self._bury(death_of(error), reason_of(error), str(exc_info.traceback))
         return super().on_failure(exc_info, send_failed_event, return_ok)
@@ -97,6 +104,8 @@ class JobRequest(Request):
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         if expired:
             self._bury("expired", "expired before it began", state=State.EXPIRED)
+        else:
+            self._tell(State.CANCELLED)
         super()._announce_revoked(reason, terminated, signum, expired)
 
 

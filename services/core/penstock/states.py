@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded, TimeLimitExceeded
+from celery.utils.saferepr import saferepr
 
 from penstock.records import State
 from penstock.task import RETRIES_USED_UP, JobTask
@@ -18,13 +19,24 @@ def reason_of(error: BaseException) -> str:
     """Return one line for a person: what went wrong, without a traceback."""
     if isinstance(error, (SoftTimeLimitExceeded, TimeLimitExceeded)):
         return "took longer than its time limit"
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except Exception as unreadable:  # whatever an error's own __str__ raises
+        text = f"(its text cannot be read: {type(unreadable).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def result_of(value: object) -> str:
+    """Return what a job returned, as JSON; what JSON does not know is a text that shows it."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False).encode().decode()
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(saferepr(value).encode(errors="replace").decode())
 
 
 def _on_success(sender: Any, result: Any, **_: Any) -> None:
     if isinstance(sender, JobTask):
-        sender.note(State.SUCCESS, result=json.dumps(result))
+        sender.note(State.SUCCESS, result=result_of(result))
 
 
 def death_of(error: BaseException) -> str:

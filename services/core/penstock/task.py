@@ -5,7 +5,8 @@ from time import monotonic, time
 from typing import Any, NoReturn
 
 from celery import Task
-from celery.exceptions import Retry
+from celery.exceptions import Ignore, Retry
+from celery.utils.serialization import get_pickleable_exception
 
 from penstock.backoff import Backoff
 from penstock.catalogue import Uncertain
@@ -23,6 +24,10 @@ RETRIES_USED_UP = "retries used up"
 
 class Later(Retry):
     """A retry that the worker's main process puts among the delayed when it ends this run."""
+
+
+class ReplacedError(Ignore):
+    """Another job goes on under this one's id."""
 
 
 class JobTask(Task):  # type: ignore[type-arg]
@@ -75,9 +80,17 @@ class JobTask(Task):  # type: ignore[type-arg]
             raise Later(exc=options.get("exc"), when=countdown)
         if not left and isinstance(options.get("exc"), Exception):
             # Travels with the error to where the job's end is decided, and shows in the traceback.
+            options["exc"] = get_pickleable_exception(options["exc"])
             options["exc"].add_note(RETRIES_USED_UP)
         super().retry(*args, **options)
         raise AssertionError("Celery's retry always raises")
+
+    def replace(self, sig: Any) -> Any:
+        """As Celery's, which says that the job ends without an outcome, and here it goes on."""
+        try:
+            return super().replace(sig)
+        except Ignore as replaced:
+            raise ReplacedError(*replaced.args) from None
 
     def once(
         self,

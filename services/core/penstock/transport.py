@@ -36,6 +36,8 @@ logger = structlog.get_logger(__name__)
 
 # Seconds that a worker of several queues waits for one of them before it looks at all again.
 TURN = 0.2
+# Seconds after which it looks whether a job has made room, where no event tells it.
+ROOM = 0.02
 # Seconds for which a full server is not asked to block, which it would refuse at once.
 FULL = 5.0
 # Seconds from which on a delay is kept in the broker and not in a worker's memory.
@@ -294,26 +296,32 @@ class _Leasing(_Kombu):
         return key.decode().removeprefix(self.custody.broker.keys.prefix), item
 
     def _accept(self, source: str, item: bytes) -> dict[str, Any] | None:
-        """Return the message that was taken, with a tag of our own; None where it was none.
+        """Return the message that was taken, with a tag of our own; None where it is none to run.
 
         Replaces json.loads and a KeyError, which end the worker or its connection.
         """
         custody = self.custody
+        keys = custody.broker.keys
         tag = custody.took(self._own[source], item)
         try:
-            raw = Envelope.decode(item).raw
+            envelope = Envelope.decode(item)
         except MalformedError as error:
             reason = str(error)
             logger.error("a message cannot be read", queue=source, error=reason)
             custody.settle(
                 tag,
                 lambda it: outcomes.dead(
-                    custody.broker.keys, source, it.item, "undecodable", reason, custody.consumer
+                    keys, source, it.item, "undecodable", reason, custody.consumer
                 ),
             )
             return None
-        raw["properties"]["delivery_tag"] = tag
-        return raw
+        due = envelope.due
+        if due is not None and due - time() > DURABLE_FROM:
+            # Published by a client without this transport.
+            custody.settle(tag, lambda it: outcomes.not_yet(keys, source, it.item, due))
+            return None
+        envelope.raw["properties"]["delivery_tag"] = tag
+        return envelope.raw
 
     def _get(self, queue: str) -> dict[str, Any]:
         """Replaces RPOP in basic_get, for the same reason as BRPOP."""
@@ -417,6 +425,14 @@ class _Looping(_Kombu):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         super().register_with_event_loop(connection, loop)
         self.cycle.looping = True
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+        """Replaces waiting for the whole timeout while all places of a pool of greenlets are taken.
+
+        A job that ends makes room, and nothing wakes who waits to look.
+        """
+        taken = any(it.active_queues and not it.qos.can_consume() for it in self.channels)
+        super().drain_events(connection, timeout=min(timeout or ROOM, ROOM) if taken else timeout)
 
 
 class Transport(_Looping, redis.Transport):
