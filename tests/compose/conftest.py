@@ -18,7 +18,12 @@ from processes import free_port
 from penstock_dev import env, secret_files
 
 ROOT = Path(__file__).parents[2]
-FILES = ("deploy/compose.yaml", "deploy/compose.tls.yaml", "tests/compose/overlay.yaml")
+FILES = (
+    "deploy/compose.yaml",
+    "deploy/compose.tls.yaml",
+    "deploy/compose.observability.yaml",
+    "tests/compose/overlay.yaml",
+)
 ONE_SHOT = {"migrate", "seed"}
 # What `docker compose` reads and no test may inherit.
 COMPOSE_VARIABLES = ("PENSTOCK_", "COMPOSE_")
@@ -152,7 +157,7 @@ def started(project: str, folder: Path, files: Sequence[str], *services: str) ->
         stream.write("PENSTOCK_RETRY_SCALE=0.1\n")
         stream.write(f"PENSTOCK_SECRETS={stack.secrets}\n")
         # Ports that stay over a restart, which those that the engine finds do not.
-        for service in ("WEB", "HTTP", "HTTPS", "FLOWER", "MAIL", "PROVIDER"):
+        for service in ("WEB", "HTTP", "HTTPS", "FLOWER", "MAIL", "PROVIDER", "PROMETHEUS"):
             stream.write(f"PENSTOCK_{service}_PORT={free_port()}\n")
     try:
         stack.run("build", "--quiet", *services)

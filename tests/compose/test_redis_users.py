@@ -52,6 +52,7 @@ NOT_ON_THE_BROKER = {
         "lrange penstock:held:w:1:email 0 -1",
         "get penstock:once:key",
     ],
+    "exporter": ["llen email", "get x", "config get maxmemory", "slowlog get 1", "client list"],
 }
 # What brings a server down or opens it, for every service.
 NEVER = [
@@ -103,6 +104,8 @@ def test_a_service_is_let_in_to_do_its_own(stack: Stack) -> None:
     for user in ("web", "email", "scheduler", "flower"):
         [answer] = _answers(stack, "broker", user, [["llen", "email"]])
         assert answer.isdigit()
+    for role in ("broker", "results", "cache"):
+        assert "used_memory:" in "".join(_answers(stack, role, "exporter", [["info"]]))
 
 
 def test_web_may_count_what_there_is_to_do(stack: Stack) -> None:

@@ -75,7 +75,7 @@ def test_jobs_are_counted_by_how_they_ended(client: FlaskClient, settings: Setti
         records.note(f"j-{number}", State.STARTED, 1, started_at=time() - 2)
         records.note(f"j-{number}", state, 1)
     found = scrape(client)
-    of = {"queue": "email", "job": "email.send"}
+    of = {"queue": "email", "job_name": "email.send"}
     assert found.sum("penstock_jobs_ended_total", **of, state="SUCCESS") == 2
     assert found.sum("penstock_jobs_ended_total", **of, state="DEAD") == 1
     assert found.sum("penstock_jobs_run_seconds_total", **of) == pytest.approx(6, abs=2)

@@ -36,6 +36,7 @@ PORTS = {
         "PENSTOCK_MAIL_PORT": 1080,
         "PENSTOCK_PROVIDER_PORT": 8090,
     },
+    "compose.observability.yaml": {"PENSTOCK_PROMETHEUS_PORT": 9090, "PENSTOCK_GRAFANA_PORT": 3000},
 }
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 # What Compose would read as nonsense, and the least with which the process starts.

@@ -13,7 +13,9 @@ from penstock.catalogue import QUEUES
 SERVICES = ("web", *(queue.name for queue in QUEUES), "scheduler", "flower")
 # For backups, health checks and people; no service is given its password.
 OPERATOR = "operator"
-USERS = (*SERVICES, OPERATOR)
+# For redis_exporter, of which compose.observability.yaml starts one beside each server.
+EXPORTER = "exporter"
+USERS = (*SERVICES, OPERATOR, EXPORTER)
 
 # What every client says when it connects, and what `penstock.roles` and `penstock.clock` ask.
 SESSION = (
@@ -82,6 +84,17 @@ def _scheduler() -> list[str]:
     ]
 
 
+def _exporter() -> list[str]:
+    """Read what the server says of itself: no key, no configuration, nothing that was asked of it.
+
+    `slowlog get` would show the arguments of commands.
+    """
+    return [
+        "+ping +info +hello +auth +select +client|setname +client|setinfo +slowlog|len"
+        " +latency|latest +latency|histogram"
+    ]
+
+
 def _flower() -> list[str]:
     """Listen, ask workers how they are, and see how long the queues are; never what is in them."""
     return [
@@ -100,6 +113,7 @@ BROKER: Rules = {
     "scheduler": _scheduler,
     "flower": _flower,
     OPERATOR: lambda: ALL,
+    EXPORTER: _exporter,
 }
 RECORDS = [
     SESSION,
@@ -110,11 +124,13 @@ RECORDS = [
 RESULTS: Rules = {
     **{name: lambda: RECORDS for name in SERVICES if name != "flower"},
     OPERATOR: lambda: ALL,
+    EXPORTER: _exporter,
 }
 CACHE: Rules = {
     # What it calls its keys is the cache's own matter, and nothing else is there.
     "web": lambda: ["~* &* +@all -@admin -@dangerous +info +keys +flushdb", SESSION],
     OPERATOR: lambda: ALL,
+    EXPORTER: _exporter,
 }
 FILE_KEYS = "~penstock:file:* ~penstock:files:* ~penstock:chunk:*"
 KEEP_FILES = [
@@ -126,6 +142,7 @@ FILES: Rules = {
     # Attachments; it writes nothing.
     "email": lambda: [SESSION, f"(+hmget +get {FILE_KEYS.replace('~', '%R~')})"],
     OPERATOR: lambda: ALL,
+    EXPORTER: _exporter,
 }
 ROLES: dict[str, Rules] = {"broker": BROKER, "results": RESULTS, "cache": CACHE, "files": FILES}
 

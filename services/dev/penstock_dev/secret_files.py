@@ -1,5 +1,6 @@
 """The folder with the containers' secrets, a file for each, which Compose mounts into them."""
 
+import json
 from pathlib import Path
 from secrets import token_urlsafe
 
@@ -10,11 +11,16 @@ OURS = (
     "api_key",
     "database_password",
     "flower_password",
+    "grafana_password",
     *(f"redis_{user}" for user in redis_users.USERS),
 )
 THEIRS = ("smtp_password", "payment_key", "s3_secret_access_key")
 # The files made of those above, which are written anew each time.
-MADE = ("flower_sign_in", *(f"{role}.acl" for role in redis_users.ROLES))
+MADE = (
+    "flower_sign_in",
+    "redis_exporter_passwords",
+    *(f"{role}.acl" for role in redis_users.ROLES),
+)
 
 
 def write(folder: Path) -> list[str]:
@@ -39,8 +45,15 @@ def made(folder: Path) -> dict[str, str]:
     passwords = {user: read(folder, f"redis_{user}") for user in redis_users.USERS}
     return {
         "flower_sign_in": f"admin:{read(folder, 'flower_password')}",
+        "redis_exporter_passwords": _for_exporters(passwords[redis_users.EXPORTER]),
         **{f"{role}.acl": redis_users.acl_file(role, passwords) for role in redis_users.ROLES},
     }
+
+
+def _for_exporters(password: str) -> str:
+    """Return the password of each server in the form of redis_exporter's REDIS_PASSWORD_FILE."""
+    addresses = (f"redis://{redis_users.EXPORTER}@{role}:6379" for role in redis_users.ROLES)
+    return json.dumps(dict.fromkeys(addresses, password))
 
 
 def read(folder: Path, name: str) -> str:

@@ -170,7 +170,8 @@ class Stack(Collector):
         yield letters
 
     def _ended(self) -> Iterator[Metric]:
-        labels = ("queue", "job", "state")
+        # Prometheus calls what it scrapes a job; a label of that name would be renamed.
+        labels = ("queue", "job_name", "state")
         ended = CounterMetricFamily(
             "penstock_jobs_ended", "Jobs that ended, by how they did.", labels=labels
         )

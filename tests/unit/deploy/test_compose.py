@@ -20,6 +20,7 @@ BASE = compose_files.read("compose.yaml")["services"]
 DEV = compose_files.read("compose.dev.yaml")["services"]
 TLS = compose_files.read("compose.tls.yaml")["services"]
 S3 = compose_files.read("compose.s3.yaml")["services"]
+OBSERVABILITY = compose_files.read("compose.observability.yaml")["services"]
 # In containers a catcher with a web page takes this one's place.
 EMBEDDED_ONLY = {"mail"}
 # What is built here from services/, as opposed to what comes as an image.
@@ -28,8 +29,11 @@ ONE_SHOT = {"migrate", "seed"}
 # Read by the payment provider and by Caddy.
 NOT_SETTINGS = ("PENSTOCK_PROVIDER_", "PENSTOCK_DOMAIN")
 # What the overlays add.
-ADDED = {name: service for name, service in {**DEV, **TLS}.items() if name not in BASE}
+OVER = {**DEV, **TLS, **OBSERVABILITY}
+ADDED = {name: service for name, service in OVER.items() if name not in BASE}
 EVERY = {**BASE, **ADDED}
+# The image has nothing that could ask; Prometheus does.
+UNASKED = {name for name in OBSERVABILITY if name.endswith("-exporter")}
 
 
 def test_containers_and_the_procfile_run_the_same_commands() -> None:
@@ -85,7 +89,7 @@ def test_every_variable_that_is_passed_is_a_setting() -> None:
     }
 
 
-@pytest.mark.parametrize("name", EVERY.keys() - ONE_SHOT)
+@pytest.mark.parametrize("name", EVERY.keys() - ONE_SHOT - UNASKED)
 def test_a_service_is_checked_and_restarted(name: str) -> None:
     assert EVERY[name]["healthcheck"]["test"][0] == "CMD"
     assert EVERY[name]["restart"] == "unless-stopped"
@@ -122,7 +126,7 @@ def test_what_runs_once_is_waited_for(name: str) -> None:
 
 def test_only_web_is_open_in_production_and_to_this_machine_alone() -> None:
     assert {name for name, service in BASE.items() if "ports" in service} == {"web"}
-    for service in (*BASE.values(), *DEV.values()):
+    for service in (*BASE.values(), *DEV.values(), *OBSERVABILITY.values()):
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
 
@@ -145,7 +149,7 @@ def test_images_carry_the_version_of_the_packages() -> None:
     tags = [service["image"].rpartition("/")[2].split(":", 1) for service in EVERY.values()]
     ours = {tag for name, tag in tags if name.startswith("penstock-")}
     assert ours == {f"${{PENSTOCK_VERSION:-{version('penstock')}}}"}
-    assert all(re.match(r"\d", tag) for name, tag in tags if not name.startswith("penstock-"))
+    assert all(re.match(r"v?\d", tag) for name, tag in tags if not name.startswith("penstock-"))
 
 
 @pytest.mark.parametrize("name", OURS)
