@@ -12,7 +12,7 @@ import requests
 from figures import Scrape
 from flask.testing import FlaskClient
 from letters import bury, job
-from processes import Running, environment, free_port
+from processes import Running, environment, free_port, until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from redis import Redis
 from servers import RedisServer
@@ -160,6 +160,22 @@ def test_a_servers_memory_and_what_it_lost_are_told(
     assert found.sum("penstock_redis_evicted_keys_total", role="results") > 0
     assert found.sum("penstock_redis_append_only_ok", role="results") == 1
     assert found.sum("penstock_redis_rejected_connections_total", role="results") == 0
+
+
+def test_what_the_cache_was_asked_is_counted_by_view(client: FlaskClient) -> None:
+    assert [client.get("/api/articles/1").headers["X-Cache"] for _ in range(3)] == [
+        *("miss", "hit", "hit")
+    ]
+
+    def found(outcome: str) -> float:
+        asked = scrape(client)
+        return asked.sum(
+            "penstock_cache_requests_total", view="articles.read_article", outcome=outcome
+        )
+
+    # A process hands on what it has counted once in a while.
+    until(lambda: found("hit") == 2, "the hits are counted")
+    assert found("miss") == 1
 
 
 # Gunicorn's processes together

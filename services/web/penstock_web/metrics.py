@@ -30,6 +30,7 @@ from redis.retry import Retry
 from penstock.catalogue import BY_QUEUE, QUEUE_OF
 from penstock.producer import PATIENCE
 from penstock.settings import Role, Settings
+from penstock_web.cache import cache
 from penstock_web.services import Services, services
 
 logger = structlog.get_logger(__name__)
@@ -125,6 +126,8 @@ class Stack(Collector):
         yield from self._queues(reached=bool(answers["broker"]))
         if answers["results"]:
             yield from self._ended()
+        if answers.get("cache"):
+            yield from _cached()
 
     def _queues(self, *, reached: bool) -> Iterator[Metric]:
         """Yield the figures of the queues, and whether they could be read."""
@@ -188,6 +191,23 @@ class Stack(Collector):
             ended.add_metric(of, it.count)
             seconds.add_metric(of, it.seconds)
         yield from (ended, seconds)
+
+
+def _cached() -> Iterator[Metric]:
+    """Yield how often the cache was asked; most of what it has is answered before the app hears."""
+    asked = CounterMetricFamily(
+        "penstock_cache_requests",
+        "Requests for cached views, by what came of them: hit, stale or miss.",
+        labels=("view", "outcome"),
+    )
+    saved = CounterMetricFamily(
+        "penstock_cache_saved_seconds", "Seconds of computation that it saved.", labels=("view",)
+    )
+    for view, numbers in cache.backend.shared_report().get("views", {}).items():
+        for outcome, event in (("hit", "hits"), ("stale", "stale"), ("miss", "misses")):
+            asked.add_metric([view, outcome], numbers[event])
+        saved.add_metric([view], numbers["seconds_saved"])
+    yield from (asked, saved)
 
 
 def _info(role: Role, client: Redis) -> dict[str, Any]:
