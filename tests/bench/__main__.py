@@ -1,6 +1,7 @@
-"""The `./task bench` command: `./task bench -- queue`."""
+"""The `./task bench` command: `./task bench -- queue`, cache or workers."""
 
 import click
+from bench.cache.command import cache, workers
 from bench.queue.command import queue
 
 
@@ -9,7 +10,8 @@ def main() -> None:
     """Measure Penstock beside others, on this machine."""
 
 
-main.add_command(queue)
+for command in (queue, cache, workers):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()
