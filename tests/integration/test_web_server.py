@@ -14,6 +14,8 @@ from integration.conftest import KEY
 from penstock.settings import Settings
 
 COMMAND = ("gunicorn", "--config", "python:penstock_web.gunicorn_conf", "penstock_web.wsgi:app")
+# Also on Gunicorn's ASGI worker.
+ASGI = (*COMMAND[:-1], "--worker-class", "asgi", "--asgi-lifespan", "off", "penstock_web.asgi:app")
 UPLOAD_MAX = 1024 * 1024
 SIGNED_IN = {"Authorization": f"Bearer {KEY}"}
 
@@ -24,8 +26,10 @@ def settings(shared_settings: Settings) -> Settings:
     return shared_settings.model_copy(update={"web_bind": web_bind, "upload_max": UPLOAD_MAX})
 
 
-@pytest.fixture(scope="module")
-def url(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture(scope="module", params=[COMMAND, ASGI], ids=["gthread", "asgi"])
+def url(
+    request: pytest.FixtureRequest, settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of a web tier that serves."""
     url = f"http://{settings.web_bind}"
 
@@ -36,7 +40,7 @@ def url(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             return False
 
     log = tmp_path_factory.mktemp("web") / "web.log"
-    with Running(*COMMAND, env=environment(settings), log=log) as server:
+    with Running(*request.param, env=environment(settings), log=log) as server:
         server.until(alive, "the web tier answers")
         yield url
         assert server.end() == 0

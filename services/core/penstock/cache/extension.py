@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import wraps
 from hashlib import sha256
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import flask_caching
 from flask import Flask, current_app, has_app_context, make_response, request
@@ -15,6 +15,12 @@ from penstock.cache import backends, codec, keys
 from penstock.cache.backends import Backend
 from penstock.cache.exchanges import NAME, Exchange, Rule
 from penstock.cache.layer import Guard, Layer
+
+if TYPE_CHECKING:
+    from penstock.cache.asgi import AsgiLayer
+
+# Where an app has the layer before it.
+LAYER = "penstock-cache-layer"
 
 Args = ParamSpec("Args")
 Answer = TypeVar("Answer")
@@ -44,7 +50,18 @@ class Cache(flask_caching.Cache):
         """
         super().init_app(app, config)
         self._guarded = guard is not None
-        app.wsgi_app = Layer(app.wsgi_app, self.cache_of(app), guard)  # type: ignore[method-assign]
+        layer = Layer(app.wsgi_app, self.cache_of(app), guard)
+        app.wsgi_app = layer  # type: ignore[method-assign]
+        app.extensions[LAYER] = layer
+
+    def asgi(self, app: Flask, threads: int = 8) -> "AsgiLayer":
+        """Return an app that was set up as an ASGI application; `threads` run its views.
+
+        Needs the package a2wsgi.
+        """
+        from penstock.cache.asgi import AsgiLayer
+
+        return AsgiLayer(app, app.extensions[LAYER], threads)
 
     def _set_cache(self, app: Flask, config: dict[str, Any]) -> None:
         name = config["CACHE_TYPE"]

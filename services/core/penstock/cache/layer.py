@@ -41,7 +41,7 @@ class Layer:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return self.app(environ, start_response)
         aside = "HTTP_RANGE" in environ
-        if not aside and self.guard is not None and self.guard(environ):
+        if not aside and self.may(environ):
             answer, outcome = self.at_hand(environ)
             if answer is not None:
                 return send(answer, outcome, environ, start_response)
@@ -50,6 +50,10 @@ class Layer:
             environ,
             start_response,
         )
+
+    def may(self, environ: Environ) -> bool:
+        """Return whether a request may be answered before the app has seen it."""
+        return self.guard is not None and self.guard(environ)
 
     def at_hand(self, environ: Environ) -> tuple[Answer | None, str]:
         """Return the answer that this process has, and whether it is a hit or stale."""

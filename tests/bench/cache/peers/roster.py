@@ -30,10 +30,16 @@ class Peer:
 
 PENSTOCK = Peer("penstock", f"{_AS_PENSTOCK} {WSGI_APP}", not_modified=True)
 CONSTANT = Peer("constant bytes", f"{_AS_PENSTOCK} {_PEERS}.constant:wsgi", misses=False)
+# The same two on Gunicorn's own ASGI worker.
+_ASGI = f"{_AS_PENSTOCK} --worker-class asgi --asgi-lifespan off"
+PENSTOCK_ASGI = Peer("penstock asgi", f"{_ASGI} penstock_web.asgi:app", not_modified=True)
+CONSTANT_ASGI = Peer("constant asgi", f"{_ASGI} {_PEERS}.constant:asgi", misses=False)
 NGINX = Peer("nginx static", "nginx -c {folder}/nginx.conf", misses=False, not_modified=True)
 PEERS = [
     PENSTOCK,
     CONSTANT,
+    PENSTOCK_ASGI,
+    CONSTANT_ASGI,
     Peer("Flask-Caching", f"{_GTHREAD} {_PEERS}.with_flask_caching:app"),
     Peer("Flask uncached", f"{_GTHREAD} {_PEERS}.uncached:app"),
     Peer("fastapi-cache2", f"{_UVICORN} --no-access-log {_PEERS}.with_fastapi_cache:app"),
@@ -45,6 +51,7 @@ PEERS = [
 WORKER_CLASSES = [
     Peer("gthread", f"{_AS_PENSTOCK} --worker-class gthread {WSGI_APP}"),
     Peer("gevent", f"{_AS_PENSTOCK} --worker-class gevent {WSGI_APP}"),
+    Peer("asgi", PENSTOCK_ASGI.command),
 ]
 
 # As many threads as clients, so that nobody waits for anything but the computation.
