@@ -42,6 +42,10 @@ def on_starting(server: Any) -> None:
     roles.check(settings, "broker", "results")
     if settings.cache == "redis":
         roles.check(settings, "cache")
+
+
+def when_ready(server: Any) -> None:
+    """Make the folder that the workers count in, now that nothing stands in the way of a start."""
     os.environ[metrics.FOLDER] = mkdtemp(prefix="penstock-metrics-", dir=worker_tmp_dir)
 
 
