@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
+from types import FrameType
 from typing import Self
 
 import psutil
@@ -84,6 +85,15 @@ class Worker:
             with suppress(ProcessLookupError, psutil.Error):
                 if os.getsid(process.pid) == self.session and process.status() != "zombie":
                     yield process, os.getpgid(process.pid)
+
+
+def end_in_order() -> None:
+    """From now on end by SIGTERM as by Ctrl-C, so that what was started ends as well."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
+
+
+def _as_interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def free_port() -> int:

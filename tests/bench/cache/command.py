@@ -14,7 +14,7 @@ from bench.cache import load, parts
 from bench.cache.ground import Ground
 from bench.cache.peers.roster import CONSTANT, NGINX, PEERS, STAMPEDED, WORKER_CLASSES, Peer
 from bench.cache.stampede import stampede
-from bench.processes import BenchError
+from bench.processes import BenchError, end_in_order
 from rich.console import Console
 
 VAR = Path(__file__).parents[3] / "var"
@@ -98,6 +98,7 @@ def _figures(
         packages=PACKAGES,
         patience=0,
     )
+    end_in_order()
     folder = Path(mkdtemp(prefix="penstock-bench-"))
     measured: report.Rounds = {}
     try:
@@ -109,6 +110,8 @@ def _figures(
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
+        console.print("interrupted: what had been measured is shown and not kept")
+        report.show(measured, frame)
         sys.exit(130)
     report.show(measured, frame)
     outcome = VAR / f"bench-{name}.json"

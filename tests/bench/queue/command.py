@@ -1,18 +1,16 @@
 """Penstock beside plain Celery and other task queues, interleaved in one run."""
 
 import shutil
-import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
-from types import FrameType
 
 import click
 from bench import report
-from bench.processes import BenchError
+from bench.processes import BenchError, end_in_order
 from bench.queue.ground import Ground
 from bench.queue.parts import FULL, PARTS, PATIENCE, QUICK, Extent, Part
 from bench.queue.peers.roster import BASELINE, PEERS
@@ -37,7 +35,7 @@ console = Console(stderr=True)
 @click.option("--part", "parts", multiple=True, type=click.Choice(list(PARTS)))
 def queue(quick: bool, rounds: int | None, names: tuple[str, ...], parts: tuple[str, ...]) -> None:
     """Measure task queues: speed, latency, memory, recovery, what is lost and what is doubled."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    end_in_order()
     extent = QUICK if quick else FULL
     extent = replace(extent, rounds=rounds or extent.rounds)
     folder = Path(mkdtemp(prefix="penstock-bench-"))
@@ -73,7 +71,3 @@ def _measure(part: Part, grounds: list[Ground], extent: Extent, measured: report
         measures = [pool.submit(part.measure, ground, extent) for ground in concerned]
         for ground, measure in zip(concerned, measures, strict=True):
             report.add(measured, ground.peer.name, measure.result())
-
-
-def _as_interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
