@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
+from processes import until
+from pydantic import SecretStr
 from sqlalchemy import update
 
 from penstock.database import Article, Database
@@ -139,6 +141,63 @@ def test_a_cached_read_does_not_ask_the_database(
     assert client.get("/api/articles").get_json() == before
     client.post("/api/cache/clear")
     assert client.get("/api/articles").get_json()["items"][0]["title"] == "Behind"
+
+
+def test_a_tag_or_a_prefix_can_be_cleared_alone(client: FlaskClient) -> None:
+    paths = ["/api/articles", "/api/articles/1", "/api/articles/2", "/api/user/1"]
+
+    def hits() -> list[str]:
+        return [client.get(path).headers["X-Cache"] for path in paths]
+
+    hits()
+    assert client.post("/api/cache/clear", json={"tags": ["article:1"]}).status_code == 200
+    assert hits() == ["hit", "miss", "hit", "hit"]
+    assert client.post("/api/cache/clear", json={"prefix": "/api/articles"}).status_code == 200
+    assert hits() == ["miss", "miss", "miss", "hit"]
+
+
+@pytest.mark.parametrize(
+    "asked", [{"tags": []}, {"tags": ["a"], "prefix": "b"}, {"tag": "a"}, {"prefix": ""}, [1]]
+)
+def test_a_clearing_that_cannot_be_is_refused(client: FlaskClient, asked: object) -> None:
+    assert client.post("/api/cache/clear", json=asked).status_code == 422
+
+
+def test_only_the_operator_clears_where_there_is_one(make_client: MakeClient) -> None:
+    client = make_client(operator_key=SecretStr("operators"))
+    operator = {"Authorization": "Bearer operators"}
+
+    refused = client.post("/api/cache/clear")
+    assert (refused.status_code, refused.content_type) == (403, "application/problem+json")
+    assert client.post("/api/cache/clear", headers=operator).status_code == 200
+    assert client.get("/api/articles").headers["X-Cache"] == "miss"
+    assert client.get("/api/articles", headers=operator).headers["X-Cache"] == "hit"
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer x", "Basic key-of-the-tests", "é"])
+def test_a_hit_demands_the_key_as_everything_does(client: FlaskClient, header: str | None) -> None:
+    client.get("/api/articles")
+    assert client.get("/api/articles").headers["X-Cache"] == "hit"
+    del client.environ_base["HTTP_AUTHORIZATION"]
+    headers = {} if header is None else {"Authorization": header}
+    refused = client.get("/api/articles", headers=headers)
+    other = client.get("/api/files/x/y", headers=headers)
+
+    assert refused.status_code == 401
+    assert (refused.data, refused.headers) == (other.data, other.headers)
+
+
+def test_the_stats_of_the_cache_count_views_and_tiers(client: FlaskClient) -> None:
+    for _ in range(3):
+        client.get("/api/articles")
+
+    def counted() -> bool:
+        # What a process has counted reaches the others within a second.
+        said = client.get("/api/cache/stats").get_json()
+        view = said["views"]["articles.list_articles"]
+        return (view["computations"], view["hits"], said["total"]["misses"]) == (1, 2, 1)
+
+    until(counted, "all is counted")
 
 
 def test_without_a_cache_every_read_is_a_miss(make_client: MakeClient) -> None:

@@ -127,8 +127,12 @@ RESULTS: Rules = {
     EXPORTER: _exporter,
 }
 CACHE: Rules = {
-    # What it calls its keys is the cache's own matter, and nothing else is there.
-    "web": lambda: ["~* &* +@all -@admin -@dangerous +info +keys +flushdb", SESSION],
+    "web": lambda: [
+        SESSION,
+        SCRIPTS,
+        "+get +set +mget +del +unlink +scan +pttl +pexpire +expire +hincrbyfloat +hgetall",
+        "+publish +subscribe +unsubscribe &penstock:changes ~penstock:*",
+    ],
     OPERATOR: lambda: ALL,
     EXPORTER: _exporter,
 }

@@ -58,6 +58,8 @@ def test_each_file_that_compose_mounts_as_a_secret_is_written() -> None:
     "setting",
     [
         "cache",
+        "cache_local_policy",
+        "cache_local_size",
         "cache_ttl",
         "files_ttl",
         "image_max_pixels",

@@ -68,7 +68,7 @@ def _prepare(entry: Entry) -> Answer:
         raise TypeError
     headers = [(str(name), str(value)) for name, value in pairs]
     headers_304 = [(name, value) for name, value in headers if name.lower() in WITH_304]
-    etag = next(value for name, value in headers if name.lower() == "etag")
+    [etag] = [value for name, value in headers if name.lower() == "etag"]
     return Answer(
         status=f"{status} {_phrase(status)}",
         headers=headers,

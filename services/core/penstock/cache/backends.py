@@ -107,7 +107,6 @@ class Backend(BaseCache):
 
     def remember(self, key: str, entry: Entry) -> None:
         """Keep an entry that carries no tags, whoever else is at it."""
-        self.tier.drop((key,))
         filling = self.tier.begin(key, ())
         try:
             if self.store is not None:
@@ -343,9 +342,15 @@ class TieredCache(Backend):
     def factory(
         cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]
     ) -> Self:
-        """Make it of CACHE_REDIS_URL, CACHE_KEY_PREFIX and the limits of the tier."""
+        """Make it of CACHE_REDIS_URL, CACHE_KEY_PREFIX and the limits of the tier.
+
+        CACHE_BUDGET is for how many seconds a read may wait for Redis.
+        """
         store = RedisStore(
-            config["CACHE_REDIS_URL"], _prefix(config), int(config.get("CACHE_COMPRESS_ABOVE", 0))
+            config["CACHE_REDIS_URL"],
+            _prefix(config),
+            int(config.get("CACHE_COMPRESS_ABOVE", 0)),
+            float(config.get("CACHE_BUDGET", BUDGET)),
         )
         return cls(store, _tier(config, listened=True), config)
 

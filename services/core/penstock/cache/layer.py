@@ -138,7 +138,7 @@ def _finish(
     environ: Environ,
     start_response: StartResponse,
 ) -> Iterable[bytes]:
-    if exchange.found is None and _streamed(exchange, headers):
+    if exchange.found is None and _streamed(exchange, status, headers):
         answer = exchange.finish(int(status[:3]), headers, None)
         if answer is not None:
             _close(parts)
@@ -165,8 +165,9 @@ def _close(parts: Iterable[bytes]) -> None:
         close()
 
 
-def _streamed(exchange: Exchange, headers: Headers) -> bool:
-    return exchange.streamed or not any(name.lower() == "content-length" for name, _ in headers)
+def _streamed(exchange: Exchange, status: str, headers: Headers) -> bool:
+    has_length = any(name.lower() == "content-length" for name, _ in headers)
+    return exchange.streamed or not (has_length or status.startswith("204"))
 
 
 def send(

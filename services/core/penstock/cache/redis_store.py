@@ -378,11 +378,16 @@ def _listen_once(store: RedisStore, tier: Tier, numbers: Numbers, ready: Event) 
             channel.ping()
             # The server answers in order: whatever it sent before this has been read then.
             _until(channel, "pong", held, near)
-            near.trust(heard)
+            was_well = held.answers
             try:
                 held.beat(numbers)
             except RedisError as error:
+                # Others may be unable to say what they change, as with a server that only reads.
                 held.trip(error)
+            else:
+                if not was_well:
+                    near.reconnected()
+                near.trust(heard)
             ready.set()
             end = heard + BEAT
             while (left := end - monotonic()) > 0:
