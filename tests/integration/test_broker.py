@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from time import sleep, time
+from typing import Any
 
 import pytest
 from messages import encoded
@@ -9,6 +10,7 @@ from redis import Redis
 
 from penstock import outcomes
 from penstock.broker import Broker
+from penstock.custody import LEASE as LEASE_OF_ALL
 from penstock.custody import Custody
 from penstock.envelope import Envelope
 from penstock.housekeeping import Housekeeper
@@ -274,6 +276,57 @@ def test_a_full_broker_goes_on_giving_out_jobs_and_keeping_leases(
         assert Housekeeper(broker, records).move_due() == 0
     finally:
         broker.client.config_set("maxmemory", 0)
+
+
+def test_nothing_is_lost_where_a_queue_is_no_list(
+    broker: Broker, custody: Custody, records: Records
+) -> None:
+    keys, client = broker.keys, broker.client
+    put(broker, encoded())
+    tag = take(broker, custody)
+    client.sadd(keys.delayed_queues, "email")
+    client.zadd(keys.delayed("email"), {encoded(headers={"id": "due", "task": "email.send"}): 1})
+    client.set(keys.queue("email"), "no list")
+    custody.give_back(tag)
+
+    assert Housekeeper(broker, records).move_due() == 0
+    assert client.zcard(keys.delayed("email")) == 1
+    assert len(broker.held(custody._holdings[0].key)) == 1
+    client.delete(keys.queue("email"))
+    until(lambda: len(waiting(broker)) == 1)
+    assert Housekeeper(broker, records).move_due() == 1
+    assert broker.held(custody._holdings[0].key) == []
+
+
+def test_a_queue_that_is_no_list_keeps_nobody_from_the_jobs_of_others(
+    broker: Broker, custody: Custody, records: Records
+) -> None:
+    broker.client.set(broker.keys.queue("broken"), "no list")
+    for source in ("broken", "email"):
+        [holding] = custody.open([source]).values()
+        broker.client.lpush(holding.key, encoded())
+    die(custody)
+    until(lambda: sweep(broker, records) == 1)
+    assert len(waiting(broker)) == 1
+
+    broker.client.delete(broker.keys.queue("broken"))
+    assert sweep(broker, records) == 1
+
+
+def test_a_lost_workers_job_runs_elsewhere_although_the_clock_was_set_back(
+    broker: Broker, custody: Custody, records: Records
+) -> None:
+    put(broker, encoded())
+    take(broker, custody)
+    die(custody)
+    tomorrow = int((time() + 86400) * 1000)
+    broker.client.zadd(broker.keys.leases, {custody._holdings[0].key: tomorrow})
+    broker.client.set(broker.keys.reached, tomorrow)
+    assert broker.reached_for(5) == 0
+    assert sweep(broker, records) == 0
+
+    due: Any = broker.client.zscore(broker.keys.leases, custody._holdings[0].key)
+    assert due < (time() + 2 * LEASE_OF_ALL) * 1000
 
 
 def test_a_note_that_could_not_be_written_comes_later_through_the_broker(

@@ -40,7 +40,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 # ARGV from `at`: for each command the number of its words, then the words. BURY, which the server
 # does not know, writes a dead letter; its words are the letter's key and id, the same once more for
 # when the first are taken (nothing keeps two messages from having one id), when it died, the number
-# of indexes, the indexes, and fields with their values.
+# of indexes, the indexes, and fields with their values. A script that fails is not undone by the
+# server, so what was removed first is put back: the queue may be no list, or a right be missing.
 RUN = """
 local function bury(at, last)
   local letter, id = ARGV[at], ARGV[at + 1]
@@ -61,6 +62,13 @@ local function run(at)
     at = last + 1
   end
 end
+
+local function run_or(undo, at)
+  local fine, failure = pcall(run, at)
+  if fine then return 1 end
+  undo()
+  return type(failure) == 'table' and failure or redis.error_reply(failure)
+end
 """
 
 # KEYS: holding. ARGV: item, commands. Ends a delivery, if it is still the caller's to end.
@@ -68,8 +76,7 @@ SETTLE = (
     RUN
     + """
 if redis.call('LREM', KEYS[1], -1, ARGV[1]) == 0 then return 0 end
-run(2)
-return 1
+return run_or(function() redis.call('LPUSH', KEYS[1], ARGV[1]) end, 2)
 """
 )
 
@@ -81,8 +88,7 @@ SWEEP = (
 local due = redis.call('ZSCORE', KEYS[1], KEYS[2])
 if not due or tonumber(due) > now then return 0 end
 if redis.call('LREM', KEYS[2], -1, ARGV[1]) == 0 then return 0 end
-run(2)
-return 1
+return run_or(function() redis.call('LPUSH', KEYS[2], ARGV[1]) end, 2)
 """
 )
 
@@ -91,9 +97,11 @@ EXHUME = (
     RUN
     + """
 if redis.call('HGET', KEYS[1], 'died_at') ~= ARGV[1] then return 0 end
-redis.call('DEL', KEYS[1])
-run(2)
-return 1
+local going = KEYS[1] .. ':going'
+redis.call('RENAME', KEYS[1], going)
+local done = run_or(function() redis.call('RENAME', going, KEYS[1]) end, 2)
+redis.call('DEL', going)
+return done
 """
 )
 
@@ -116,24 +124,29 @@ return lapsed
 REACHED = (
     NOW
     + """
-local since = redis.call('GET', KEYS[1]) or now
+local since = math.min(tonumber(redis.call('GET', KEYS[1]) or now), now)
 redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], since, 'PX', ARGV[1])
 return now - since
 """
 )
 
-# KEYS: leases. ARGV: most items, ms after which an empty holding is forgotten, queues or none for
-# all. The holdings of other queues are not looked into, which the caller's user may not be allowed.
+# KEYS: leases. ARGV: most items, ms after which an empty holding is forgotten, lease in ms, queues
+# or none for all. The holdings of other queues are not looked into, which the caller's user may not
+# be allowed. A lease that would last for longer than any does is of before the clock was set back.
 EXPIRED = (
     NOW
     + """
 local wanted = {}
-for i = 3, #ARGV do wanted[ARGV[i]] = true end
+for i = 4, #ARGV do wanted[ARGV[i]] = true end
+for _, holding in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], now + 2 * ARGV[3], '+inf')) do
+  redis.call('ZREM', KEYS[1], holding)
+  redis.call('ZADD', KEYS[1], now + ARGV[3], holding)
+end
 local found, items = {}, 0
 for _, holding in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)) do
   local queue = holding:match('penstock:held:[^:]*:[^:]*:([^\\6]*)')
-  if #ARGV < 3 or wanted[queue] then
+  if #ARGV < 4 or wanted[queue] then
     local held = redis.call('LRANGE', holding, 0, ARGV[1] - 1)
     if #held > 0 then
       found[#found + 1] = {holding, held}
@@ -155,24 +168,30 @@ MOVE_DUE = (
 local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
 for _, item in ipairs(due) do
   redis.call('ZREM', KEYS[1], item)
-  redis.call('LPUSH', KEYS[2], item)
+  local put = redis.pcall('LPUSH', KEYS[2], item)
+  if type(put) == 'table' then
+    redis.call('ZADD', KEYS[1], now, item)
+    return put
+  end
 end
 return #due
 """
 )
 
 # KEYS: the queues, then as many holdings. Takes from the first queue that has something, also on a
-# full server, which would refuse LMOVE.
+# full server, which would refuse LMOVE. One that is no list keeps nobody from the others.
 TAKE = """
-local half = #KEYS / 2
+local half, failure = #KEYS / 2, false
 for i = 1, half do
-  local item = redis.call('RPOP', KEYS[i])
-  if item then
+  local item = redis.pcall('RPOP', KEYS[i])
+  if type(item) == 'table' then
+    failure = item
+  elseif item then
     redis.call('LPUSH', KEYS[half + i], item)
     return {KEYS[i], item}
   end
 end
-return false
+return failure
 """
 
 
@@ -310,14 +329,14 @@ class Broker:
         return cast("int", answer) / 1000
 
     def expired(
-        self, limit: int, forget_after: float, queues: Iterable[str] = ()
+        self, limit: int, forget_after: float, lease: float, queues: Iterable[str] = ()
     ) -> Iterator[tuple[str, bytes]]:
         """Yield holdings whose lease is over, each with an item; about `limit` of them at most.
 
         Those of `queues`, or of all. A holding that is empty `forget_after` seconds after its lease
-        ended is forgotten.
+        ended is forgotten. `lease` is the longest that anyone has.
         """
-        words: list[Word] = [limit, int(forget_after * 1000), *queues]
+        words: list[Word] = [limit, int(forget_after * 1000), int(lease * 1000), *queues]
         found = self._expired(keys=[self.keys.leases], args=words)
         for holding, items in cast("list[Any]", found):
             for item in items:

@@ -16,6 +16,8 @@ from penstock import outcomes
 
 logger = structlog.get_logger(__name__)
 
+# Seconds between two tries to reach a broker that is away.
+RETRY_INTERVAL = 4.0
 # A time limit; one of a year is as good as none, and a timer takes no larger number than it can.
 Seconds = Annotated[float, Field(ge=0, le=366 * 86400)]
 
@@ -34,6 +36,11 @@ class Consumer(CeleryConsumer):
             self.pool.on_apply = lambda target, *args, **options: apply(
                 partial(_run_here, target), *args, **options
             )
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Wait a few seconds between two tries at most, and not half a minute after a while."""
+        conn.ensure_connection = partial(conn.ensure_connection, interval_max=RETRY_INTERVAL)
+        return super().ensure_connected(conn)
 
     def on_close(self) -> None:
         """Drop nothing: what this worker holds does not belong to the connection that is gone.

@@ -20,7 +20,7 @@ from time import monotonic
 from uuid import uuid4
 
 import structlog
-from redis import RedisError
+from redis import RedisError, ResponseError
 
 from penstock.broker import Broker, Command
 from penstock.envelope import Envelope
@@ -207,15 +207,23 @@ class Custody:
                     next_renewal = monotonic() + self.lease / 3
                     self._renew()
                     self._tidy()
-                while self._late:
-                    self._late[0]()
-                    self._late.popleft()
+                self._end_late()
             except RedisError as error:
                 logger.warning("the lease was not renewed", error=str(error))
                 next_renewal = 0.0
             except Exception:
                 # This thread must outlive every surprise: without it the worker loses its jobs.
                 logger.exception("keeping the leases failed")
+
+    def _end_late(self) -> None:
+        for _ in range(len(self._late)):
+            try:
+                self._late[0]()
+            except ResponseError as error:
+                # The broker refuses this one, as when its queue is no list: not before the others.
+                logger.error("the broker does not let a job end", error=str(error))
+                self._late.append(self._late[0])
+            self._late.popleft()
 
     def _renew(self) -> None:
         with self._lock:

@@ -420,7 +420,7 @@ class DeadLetters:
         unlist = [
             ("ZREM", index, letter_id) for index in self.keys.letter_indexes(queue, job, reason)
         ]
-        return self.broker.exhume(letter_id, letter["died_at"], [*unlist, *commands], client)
+        return self.broker.exhume(letter_id, letter["died_at"], [*commands, *unlist], client)
 
     def _requeue(
         self, letter: Fields, kwargs: dict[str, Any] | None

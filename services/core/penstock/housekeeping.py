@@ -97,8 +97,12 @@ class Housekeeper:
         """Put into their queues what is due; return how many that were."""
         moved = 0
         for queue in self.broker.delayed_queues(self.queues):
-            while at_once := self.broker.move_due(queue):
-                moved += at_once
+            try:
+                while at_once := self.broker.move_due(queue):
+                    moved += at_once
+            except ResponseError as error:
+                # What is wrong with one queue is no matter of the others.
+                logger.error("what is due stays where it is", queue=queue, error=str(error))
         return moved
 
     def sweep(self) -> int:
@@ -111,12 +115,17 @@ class Housekeeper:
         if self.broker.reached_for(BREAK) < self.lease:
             return 0
         swept = 0
-        for holding, item in self.broker.expired(SWEPT_AT_ONCE, FORGET_AFTER, self.queues):
+        for holding, item in self.broker.expired(
+            SWEPT_AT_ONCE, FORGET_AFTER, max(self.lease, LEASE), self.queues
+        ):
             worker, source = self.broker.keys.of_holding(holding)
             commands = outcomes.again(
                 self.broker.keys, source, item, worker, "the worker was lost: its lease ended"
             )
-            swept += self.broker.sweep(holding, item, commands)
+            try:
+                swept += self.broker.sweep(holding, item, commands)
+            except ResponseError as error:
+                logger.error("a lost worker keeps what it had", queue=source, error=str(error))
         if swept:
             logger.warning("took over from lost workers", deliveries=swept)
         return swept

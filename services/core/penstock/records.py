@@ -251,15 +251,17 @@ class Records:
 
     # The workers' side: nothing is raised but CancelledError.
 
-    def note(self, job_id: str, state: State, fence: int, **fields: Any) -> None:
+    def note(
+        self, job_id: str, state: State, fence: int, *, hold: bool = True, **fields: Any
+    ) -> None:
         """Note what became of a run; raises CancelledError where it is not wanted any more.
 
-        Returns from the note of a success when it is written, however long that takes: nothing
-        tells of it again, unlike of a death, which the step that ends the delivery does.
+        With `hold`, returns from the note of a success when it is written, however long that takes:
+        nothing tells of it again, unlike of a death, which the step that ends the delivery does.
         """
         update = {"id": job_id, "state": state, "fence": fence, **fields}
         verdict = self._tell(update)
-        while verdict == "lost" and state == State.SUCCESS:
+        while hold and verdict == "lost" and state == State.SUCCESS:
             sleep(AWAY_PAUSE)
             verdict = self._tell(update)
         if verdict == "CANCELLED" and not state.final:

@@ -20,6 +20,8 @@ def make_app(settings: Settings) -> Celery:
     app.conf.update(
         broker_url=settings.redis("broker"),
         result_backend=settings.redis("results"),
+        # The job's record is the answer; a result beside it would cost a subscription per message.
+        task_ignore_result=True,
         result_backend_transport_options={"retry_policy": {"max_retries": 2, "timeout": 2.0}},
         result_expires=settings.records_ttl,
         task_queues=[CeleryQueue(queue.name) for queue in catalogue.QUEUES],

@@ -19,7 +19,8 @@ import structlog
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, ResponseError
 from redis.retry import Retry
 
 from penstock import outcomes
@@ -38,8 +39,11 @@ logger = structlog.get_logger(__name__)
 TURN = 0.2
 # Seconds after which it looks whether a job has made room, where no event tells it.
 ROOM = 0.02
-# Seconds for which a full server is not asked to block, which it would refuse at once.
+# Seconds for which a full server is not asked to block, which it would refuse at once; nor is one
+# that refused for another reason, such as a queue that is no list.
 FULL = 5.0
+# What a server says that has become a replica, to who waits and to who asks.
+NO_MASTER = ("UNBLOCKED", "MASTERDOWN")
 # Seconds from which on a delay is kept in the broker and not in a worker's memory.
 DURABLE_FROM = 1.0
 
@@ -250,8 +254,13 @@ class _Leasing(_Kombu):
                 return False
             answer = self.client.parse_response(connection, asked, **options)
         except ResponseError as error:
+            if isinstance(error, ReadOnlyError) or str(error).startswith(NO_MASTER):
+                # Another server is the master by now, and has to be looked for.
+                connection.disconnect()
+                self._in_poll = None
+                raise RedisConnectionError(str(error)) from error
             if not refuses_writes(error):
-                raise
+                logger.error("a queue cannot be read", queue=self._awaited, error=str(error))
             self._full_until = monotonic() + FULL
             if asked == "BLPOP":
                 # A server whose disk is full refuses even to wait.

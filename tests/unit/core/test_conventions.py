@@ -1,5 +1,5 @@
 import pytest
-from celery import Celery
+from celery import Celery, Task
 
 from penstock import install
 from penstock.records import Records, State
@@ -35,6 +35,58 @@ def test_a_message_leaves_the_broker_when_its_job_has_ended(app: Celery) -> None
     task = app.tasks["other.task"]
     assert task.acks_late
     assert task.reject_on_worker_lost
+
+
+def test_what_the_guarantees_need_holds_also_when_the_app_is_configured_afterwards() -> None:
+    app = plain_app()
+    prefix = {"global_keyprefix": "theirs:"}
+    app.config_from_object({"task_acks_late": False, "broker_transport_options": prefix})
+    assert app.conf.task_acks_late
+    assert app.conf.broker_channel_error_retry
+    assert app.conf.broker_transport_options["global_keyprefix"] == "theirs:"
+    assert app.conf.broker_transport_options["priority_steps"] == [0]
+
+
+def test_an_app_keeps_its_results() -> None:
+    assert not plain_app().conf.task_ignore_result
+
+
+class InContext(Task):  # type: ignore[type-arg]
+    """A task class as Flask's documentation has it."""
+
+    def __call__(self, *args: object, **kwargs: object) -> str:
+        return f"in context: {self.run(*args, **kwargs)}"
+
+
+def test_an_app_keeps_its_own_task_class() -> None:
+    app = install(Celery("theirs", task_cls=InContext, set_as_current=False), Settings())
+
+    @app.task(shared=False)
+    def theirs() -> str:
+        return "done"
+
+    assert theirs() == "in context: done"
+    assert isinstance(app.tasks[theirs.name], JobTask)
+
+
+def test_a_job_runs_eagerly_and_as_a_function_where_there_are_no_servers() -> None:
+    nobody = "redis://127.0.0.1:1/0"
+    app = Celery("theirs", broker=nobody, set_as_current=False)
+    install(app, Settings(broker_url=nobody, results_url=nobody))
+    app.conf.task_always_eager = True
+
+    @app.task(bind=True, shared=False)  # type: ignore[arg-type]
+    def theirs(self: JobTask) -> str:
+        self.progress(1, 1)
+        return "done"
+
+    @app.task(bind=True, shared=False)  # type: ignore[arg-type]
+    def guarded(self: JobTask) -> list[int]:
+        done: list[int] = self.once("step", lambda: (1, 2))
+        return done
+
+    assert theirs.delay().get() == "done"
+    assert guarded() == [1, 2]
 
 
 @pytest.mark.parametrize("times", [1, 2])
