@@ -31,10 +31,11 @@ COMPOSE_VARIABLES = ("PENSTOCK_", "COMPOSE_")
 
 @dataclass(frozen=True)
 class Stack:
-    """A Compose project: its name and the .env file that it reads."""
+    """A Compose project: its name, the .env file that it reads, and where its sources are."""
 
     project: str
     env_file: Path
+    root: Path = ROOT
 
     @property
     def secrets(self) -> Path:
@@ -52,7 +53,7 @@ class Stack:
         }
         return subprocess.run(
             ["docker", "compose", "-p", self.project, "--env-file", self.env_file, *words],
-            cwd=ROOT,
+            cwd=self.root,
             env=own | variables,
             input=stdin,
             capture_output=True,
@@ -141,18 +142,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @contextmanager
-def started(project: str, folder: Path, files: Sequence[str], *services: str) -> Iterator[Stack]:
+def started(
+    project: str,
+    folder: Path,
+    files: Sequence[str],
+    *services: str,
+    root: Path = ROOT,
+    tag: str = "test",
+) -> Iterator[Stack]:
     """A project of these Compose files, with these services or all, healthy until the `with` ends.
 
     Images are built where their layers are not at hand yet.
     """
-    stack = Stack(project, folder / ".env")
+    stack = Stack(project, folder / ".env", root)
     env.write(ROOT / "deploy" / ".env.example", stack.env_file)
     secret_files.write(stack.secrets)
     with stack.env_file.open("a") as stream:
         stream.write(f"COMPOSE_FILE={':'.join(files)}\n")
         stream.write("PENSTOCK_DOMAIN=localhost\n")
-        stream.write("PENSTOCK_VERSION=test\n")
+        stream.write(f"PENSTOCK_VERSION={tag}\n")
         # So that a retry comes while the tests run.
         stream.write("PENSTOCK_RETRY_SCALE=0.1\n")
         stream.write(f"PENSTOCK_SECRETS={stack.secrets}\n")

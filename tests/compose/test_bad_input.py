@@ -55,7 +55,6 @@ def test_a_password_of_redis_that_its_users_file_does_not_have_is_named(stopped:
     assert {line.split()[2] for line in lines} == files
     assert all(line.endswith("the passwords that it is made of: run ./task env") for line in lines)
     secret_files.write(stopped.secrets)
-    assert refusals(stopped) == []
 
 
 @pytest.mark.parametrize("name", VOLUMES)

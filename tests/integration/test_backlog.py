@@ -255,16 +255,6 @@ def test_without_the_broker_the_answer_is_503_at_once(
     assert int(answer.headers["Retry-After"]) > 0
 
 
-def test_a_broker_that_is_full_tells_its_figures_all_the_same(
-    make_client: Callable[..., FlaskClient], redis_server: RedisServer
-) -> None:
-    client = make_client(broker_url=f"{redis_server.url}/0")
-    assert client.post("/api/payments", json=PAYMENT).status_code == 202
-    redis_server.client.config_set("maxmemory", 1)
-    assert client.post("/api/payments", json=PAYMENT).status_code == 503
-    assert client.get("/api/queues/payment").get_json()["backlog"] == 1
-
-
 def test_without_the_results_only_the_age_is_missing(
     make_client: Callable[..., FlaskClient],
 ) -> None:

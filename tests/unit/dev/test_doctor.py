@@ -73,6 +73,15 @@ def test_a_missing_secret_is_named(env_file: Path, name: str) -> None:
     assert "run ./task env" in finding.text
 
 
+def test_a_file_that_does_not_fit_the_passwords_that_it_is_made_of_is_named(env_file: Path) -> None:
+    path = env_file.parent / "secrets" / "flower_password"
+    path.chmod(0o644)
+    path.write_text("another")
+    [finding] = doctor._secrets()
+    assert "flower_sign_in does not fit" in finding.text
+    assert "run ./task env" in finding.text
+
+
 def test_a_folder_of_secrets_that_others_can_enter_is_a_warning(env_file: Path) -> None:
     (env_file.parent / "secrets").chmod(0o755)
     [finding] = doctor._secrets()
