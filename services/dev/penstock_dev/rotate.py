@@ -19,8 +19,7 @@ def rotate(name: str, say: Say) -> None:
     folder = containers.secrets_folder()
     operator = secret_files.read(folder, "redis_operator")
     if name in secret_files.OURS:
-        (folder / name).unlink()
-        secret_files.write(folder)
+        secret_files.renew(folder, name)
         say(f"{folder / name} has a new one")
     if name == "database_password":
         containers.set_database_password(secret_files.read(folder, name))

@@ -40,6 +40,12 @@ def write(folder: Path) -> list[str]:
     return new
 
 
+def renew(folder: Path, name: str) -> None:
+    """Make one of `OURS` anew, and what follows from it."""
+    _write(folder / name, token_urlsafe(24))
+    write(folder)
+
+
 def made(folder: Path) -> dict[str, str]:
     """Return what the files `MADE` are to say; FileNotFoundError where a secret is missing."""
     passwords = {user: read(folder, f"redis_{user}") for user in redis_users.USERS}

@@ -65,3 +65,15 @@ def test_the_sign_in_of_flower_has_its_password(folder: Path) -> None:
     secret_files.write(folder)
     password = secret_files.read(folder, "flower_password")
     assert secret_files.read(folder, "flower_sign_in") == f"admin:{password}"
+
+
+def test_a_secret_that_is_made_anew_stays_the_file_that_containers_have_mounted(
+    folder: Path,
+) -> None:
+    secret_files.write(folder)
+    path = folder / "redis_operator"
+    file, secret, users = path.stat().st_ino, path.read_text(), (folder / "broker.acl").read_text()
+    secret_files.renew(folder, "redis_operator")
+    assert path.stat().st_ino == file
+    assert path.read_text() != secret
+    assert (folder / "broker.acl").read_text() != users
