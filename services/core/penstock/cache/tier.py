@@ -60,9 +60,10 @@ class Tier:
 
     def get(self, key: str) -> Entry | None:
         """Return what is kept under `key`, fresh or stale, or None."""
-        with self._lock:
-            kept: _Kept | None = self._kept.get(key)
-        if kept is None:
+        try:
+            with self._lock:
+                kept: _Kept = self._kept[key]
+        except KeyError:
             return None
         now = monotonic()
         if now >= self._trusted and now >= kept.since + self._lease:
