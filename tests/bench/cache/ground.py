@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from email.message import Message
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Self
@@ -109,9 +110,11 @@ class Ground:
                     sleep(0.05)
             yield worker, port
 
-    def keep_answer(self, headers: list[tuple[str, str]], body: bytes) -> None:
+    def keep_answer(self, headers: Message, body: bytes) -> None:
         """Keep an answer of Penstock's for the peers that serve just that."""
-        sent = [it for it in headers if it[0].lower() not in ("server", "date", "connection")]
+        sent = [
+            it for it in headers.items() if it[0].lower() not in ("server", "date", "connection")
+        ]
         (self.folder / "constant.json").write_text(
             json.dumps({"headers": sent, "body": body.decode()})
         )
@@ -135,15 +138,13 @@ class Ground:
                 sleep(0.02)
 
 
-def get(
-    port: int, path: str, headers: Mapping[str, str] = HEADERS
-) -> tuple[int, list[tuple[str, str]], bytes]:
+def get(port: int, path: str, headers: Mapping[str, str] = HEADERS) -> tuple[int, Message, bytes]:
     """Ask once on a connection of its own; return status, headers and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path, headers=dict(headers))
         answer = connection.getresponse()
-        return answer.status, answer.getheaders(), answer.read()
+        return answer.status, answer.headers, answer.read()
     except http.client.HTTPException as error:
         raise ConnectionError(error) from error
     finally:

@@ -10,6 +10,8 @@ from pathlib import Path
 from bench.processes import BenchError
 
 CONNECTIONS = 32
+# Seconds after which an answer has not come.
+PATIENCE = 10
 SCRIPT = Path(__file__).with_name("load.lua")
 
 
@@ -37,7 +39,8 @@ def load(url: str, seconds: int, headers: Mapping[str, str], pages_from: int | N
     """
     words = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
     script = [] if pages_from is None else ["--", str(pages_from)]
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", f"-s{SCRIPT}", *words, url]
+    how = ["-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", f"{PATIENCE}s"]
+    command = ["wrk", *how, f"-s{SCRIPT}", *words, url]
     done = subprocess.run([*command, *script], capture_output=True, text=True, check=False)
     if done.returncode:
         raise BenchError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")

@@ -11,9 +11,11 @@ _GUNICORN = (
 )
 _GTHREAD = f"{_GUNICORN} --worker-class gthread --threads {THREADS}"
 _UVICORN = f"python -m uvicorn --workers {PROCESSES} --log-level warning --port {{port}}"
-# With the settings that Penstock runs with, so that they are no part of the difference.
+# With the settings that Penstock runs with, so that they are no part of the difference; but for
+# replacing processes after so many requests, which would fall into some measurements.
 _AS_PENSTOCK = (
-    "gunicorn --config python:penstock_web.gunicorn_conf --reuse-port --bind 127.0.0.1:{port}"
+    "gunicorn --config python:penstock_web.gunicorn_conf --max-requests 0 --reuse-port"
+    " --bind 127.0.0.1:{port}"
 )
 WSGI_APP = "penstock_web.wsgi:app"
 
