@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 from celery import Celery
-from processes import LIMIT, Running, environment
+from processes import LIMIT, Running, environment, run
 from redis import Redis
 
 from integration.odd_tasks import ENDINGS
@@ -29,7 +29,7 @@ class Worker(Running):
     """A worker of odd_tasks.py with a pool of `pool`."""
 
     def __init__(self, folder: Path, settings: Settings, pool: str) -> None:
-        heartbeat = folder / "heartbeat"
+        self.heartbeat = heartbeat = folder / "heartbeat"
         path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
         command = ["celery", "--app", "integration.odd_tasks", "worker", "--queues", QUEUE]
         super().__init__(
@@ -101,6 +101,30 @@ def test_a_job_has_an_end_whatever_its_handler_raises_or_returns(
     for job_id in after:
         worker.until(partial(ended, records, job_id), "the worker goes on")
     assert worker.end() == 0
+
+
+def test_a_revoked_job_is_cancelled_and_a_worker_that_consumes_no_more_is_not_well(
+    settings: Settings, records: Records, tmp_path: Path
+) -> None:
+    app = install(Celery("client", set_as_current=False), settings)
+    app.conf.update(broker_url=settings.broker_url)
+    job_id = str(uuid4())
+    with Worker(tmp_path, settings, "threads") as worker:
+        worker.until(lambda: app.control.ping(timeout=1), "the worker answers")
+        app.control.revoke(job_id, reply=True, timeout=2)
+        app.send_task("odd.end", args=["an object"], task_id=job_id, queue=QUEUE)
+        worker.until(partial(ended, records, job_id), "the job has ended")
+        record = records.read(job_id)
+        assert record
+        assert (record.state, record.attempts) == (State.CANCELLED, 0)
+
+        env = environment(settings, heartbeat=worker.heartbeat)
+        assert run("penstock", "health", "--ready", env=env).returncode == 0
+        # It stays connected, and answers to whoever asks.
+        app.control.cancel_consumer(QUEUE, reply=True, timeout=2)
+        said = worker.until(lambda: run("penstock", "health", env=env).stderr, "it is deaf")
+        assert "was not asked for a job" in said
+        assert app.control.ping(timeout=5)
 
 
 ODD: list[Any] = [
@@ -208,9 +232,9 @@ def test_a_message_with_any_value_in_any_place_is_run_or_a_dead_letter(
     ids: Any = client.zrange(keys.letters(), 0, -1)
     letters: list[Any] = [client.hget(keys.letter(it.decode()), "message") for it in ids]
     assert len(letters) == len(set(letters))
-    run = set(items) - set(letters)
-    assert 100 < len(run) < len(items) - 500
+    done = set(items) - set(letters)
+    assert 100 < len(done) < len(items) - 500
     not_run = [
-        item for item in run if (it := records.read(items[item])) is None or it.state != "SUCCESS"
+        item for item in done if (it := records.read(items[item])) is None or it.state != "SUCCESS"
     ]
     assert not_run == []

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kombu import Connection, Consumer, Message, Producer, Queue
 from kombu.asynchronous import Hub
+from messages import encoded
 from redis import Redis
 
 from penstock import transport
@@ -211,6 +212,19 @@ def test_a_message_due_later_waits_in_the_broker(
     assert broker.client.zcard(broker.keys.delayed("email")) == 1
     assert broker.delayed_queues() == ["email"]
     assert [message.payload for message in receive(connection)] == ["soon"]
+
+
+def test_a_message_due_later_of_a_client_without_this_transport_waits_in_the_broker_as_well(
+    connect: Callable[..., Connection], broker: Broker
+) -> None:
+    connection = connect()
+    later = {"id": "later", "task": "t", "eta": "2099-01-01T00:00:00+00:00"}
+    broker.client.lpush(broker.keys.queue("email"), encoded(headers=later))
+    publish(connection, "now")
+
+    assert [message.payload for message in receive(connection)] == ["now"]
+    assert broker.client.zcard(broker.keys.delayed("email")) == 1
+    assert in_flight(broker) == 1
 
 
 def test_an_item_that_is_no_message_is_a_dead_letter_and_the_next_one_comes(

@@ -1,5 +1,6 @@
-"""The transport on servers that are reached in other ways: socket, ACL user, Sentinel."""
+"""The transport on servers that are reached in other ways: socket, ACL user, TLS, Sentinel."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,16 +8,23 @@ from time import monotonic
 from typing import Any
 
 import pytest
+import trustme
+from celery import Celery
 from kombu import Connection, Consumer, Message, Producer, Queue
-from processes import free_port
-from redis import Redis
+from processes import Running, environment, free_port, until
+from redis import Redis, RedisError
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from penstock import transport
+from penstock import install, transport
+from penstock.records import Records, State
+from penstock.settings import Settings
 from penstock_dev.redis_server import find_redis_server
 
 transport.register()
+TESTS = Path(__file__).parents[1]
+# Servers for machines without containers are built without TLS.
+TLS_IMAGE = "redis:8.0"
 Start = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -98,3 +106,121 @@ def test_behind_sentinel(start: Start, tmp_path: Path) -> None:
     patient(port=sentinel).ping()
 
     there_and_back(f"sentinel://127.0.0.1:{sentinel}", master_name="jobs")
+
+
+@pytest.fixture
+def tls_url(tmp_path: Path) -> Iterator[str]:
+    """The address of a server that speaks TLS alone, with a certificate of its own authority."""
+    authority, port = trustme.CA(), free_port()
+    certificate = authority.issue_cert("127.0.0.1")
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    certificate.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    tmp_path.chmod(0o755)
+    (tmp_path / "server.pem").chmod(0o644)
+    tls = [
+        "--protected-mode",
+        "no",
+        "--port",
+        "0",
+        "--tls-port",
+        "6379",
+        "--tls-auth-clients",
+        "no",
+    ]
+    files = {"cert": "server.pem", "key": "server.pem", "ca-cert": "ca.pem"}
+    tls += [word for of, name in files.items() for word in (f"--tls-{of}-file", f"/tls/{name}")]
+    command = ["docker", "run", "--detach", "--publish", f"127.0.0.1:{port}:6379"]
+    command += ["--volume", f"{tmp_path}:/tls:ro", TLS_IMAGE, "redis-server", *tls]
+    container = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    url = f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=required"
+    url += f"&ssl_ca_certs={tmp_path}/ca.pem"
+
+    def answers() -> bool:
+        try:
+            with Redis.from_url(url) as client:
+                return bool(client.ping())
+        except RedisError:
+            return False
+
+    try:
+        until(answers, "the server answers")
+        yield url
+    finally:
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=False)
+
+
+@pytest.mark.docker
+def test_through_tls(start: Start, tls_url: str) -> None:
+    there_and_back(tls_url)
+
+
+@pytest.mark.docker
+def test_a_certificate_of_nobody_we_know_is_refused(start: Start, tls_url: str) -> None:
+    with pytest.raises(Exception, match="certificate verify failed"):
+        there_and_back(tls_url.partition("&")[0], socket_timeout=5)
+
+
+def test_a_worker_follows_sentinel_to_the_new_master_and_loses_nothing(
+    start: Start, redis_url: str, tmp_path: Path
+) -> None:
+    ports = first, second, sentinel = free_port(), free_port(), free_port()
+    folders = [tmp_path / str(port) for port in ports]
+    for folder in folders:
+        folder.mkdir()
+    common = ["--bind", "127.0.0.1", "--save", ""]
+    master = start("--port", str(first), "--dir", str(folders[0]), *common)
+    patient(port=first).ping()
+    start(
+        *("--port", str(second), "--dir", str(folders[1]), *common),
+        *("--replicaof", "127.0.0.1", str(first)),
+    )
+    replica = patient(port=second)
+    until(lambda: replica.info("replication")["master_link_status"] == "up", "it replicates")
+    config = folders[2] / "sentinel.conf"
+    config.write_text(
+        f"port {sentinel}\nbind 127.0.0.1\nsentinel monitor jobs 127.0.0.1 {first} 1\n"
+        "sentinel down-after-milliseconds jobs 1000\nsentinel failover-timeout jobs 5000\n"
+    )
+    start(str(config), "--sentinel")
+    watch = patient(port=sentinel)
+
+    def replicas() -> object:
+        return watch.execute_command("SENTINEL", "REPLICAS", "jobs")  # type: ignore[no-untyped-call]
+
+    def master_port() -> int:
+        [_, port] = watch.execute_command(  # type: ignore[no-untyped-call]
+            "SENTINEL", "GET-MASTER-ADDR-BY-NAME", "jobs"
+        )
+        return int(port)
+
+    until(replicas, "Sentinel knows the replica")
+    settings = Settings(results_url=f"{redis_url}/1", broker_url=f"{redis_url}/0")
+    records = Records.connect(settings)
+    url = f"sentinel://127.0.0.1:{sentinel}"
+    app = Celery("client", broker=url, set_as_current=False)
+    app.conf.broker_transport_options = {"master_name": "jobs", "global_keyprefix": "theirs:"}
+    install(app, settings)
+    heartbeat = tmp_path / "heartbeat"
+    command = ["celery", "--app", "integration.sentinel_tasks", "worker", "--pool", "threads"]
+    path = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    env = {**environment(settings, heartbeat=heartbeat), "PYTHONPATH": path, "SENTINEL": url}
+
+    def send(seconds: float) -> str:
+        return str(app.send_task("sentinel.wait", args=[seconds], queue="jobs").id)
+
+    with Running(*command, "--concurrency=2", env=env, log=tmp_path / "worker.log") as worker:
+        worker.until(heartbeat.exists, "the worker is ready")
+        jobs = [send(4), *(send(0.1) for _ in range(20)), send(4)]
+        worker.until(lambda: (it := records.read(jobs[0])) and it.state == "STARTED", "it begins")
+        until(lambda: replica.llen("theirs:jobs") < 22, "the replica has it")
+        master.kill()
+        until(lambda: master_port() == second, "Sentinel has another master")
+        jobs.append(send(0.1))
+
+        def ended() -> bool:
+            found = [records.read(job) for job in jobs]
+            return all(record and record.state == State.SUCCESS for record in found)
+
+        worker.until(ended, "every job is done")
+        holdings: Any = replica.zrange("theirs:penstock:leases", 0, -1)
+        worker.until(lambda: not any(map(replica.llen, holdings)), "nothing is left")
