@@ -116,7 +116,9 @@ def _up_in_containers() -> None:
         port = known.get("PENSTOCK_WEB_PORT", 8000)
         console.print(f"API     http://127.0.0.1:{port}/api/articles")
     if "compose.dev.yaml" in overlays:
-        console.print(f"Flower  http://127.0.0.1:{known.get('PENSTOCK_FLOWER_PORT', 5555)}/")
+        # Behind the proxy Flower is under its path on this port too.
+        path = "/flower/" if "compose.tls.yaml" in overlays else "/"
+        console.print(f"Flower  http://127.0.0.1:{known.get('PENSTOCK_FLOWER_PORT', 5555)}{path}")
         console.print(f"mail    http://127.0.0.1:{known.get('PENSTOCK_MAIL_PORT', 1080)}/")
     console.print("the API key and Flower's password are in deploy/secrets/")
 
