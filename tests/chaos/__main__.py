@@ -18,7 +18,7 @@ from chaos.waiting import stopping
 
 VAR = Path(__file__).parents[2] / "var"
 # How many run at the same time: of those that keep a processor busy, and of those that wait.
-BUSY, CALM = 2, 4
+BUSY, CALM = 2, 5
 
 
 def main() -> int:

@@ -39,7 +39,7 @@ class Extent:
     backlogs: tuple[int, ...]
 
 
-FULL = Extent(3, 3, 40, 1000, 5, (1_000, 1_000_000))
+FULL = Extent(3, 2, 20, 1000, 5, (1_000, 1_000_000))
 QUICK = Extent(1, 1.5, 8, 200, 2, (1_000, 100_000))
 
 
