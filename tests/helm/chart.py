@@ -25,7 +25,8 @@ flower: {signIn: "admin:f"}
 redis:
   auth:
     passwords:
-      {web: w, email: e, image: i, report: r, payment: p, scheduler: s, flower: f, operator: o}
+      {web: w, email: e, image: i, report: r, payment: p, scheduler: s, flower: f,
+       exporter: x, operator: o}
 """
 
 
@@ -51,7 +52,9 @@ def template(
     said = run(
         "template", release, CHART, "--namespace", namespace, *words, *_text(text), stdin=text
     )
-    return [manifest for manifest in yaml.safe_load_all(said) if manifest]
+    # The parser in C; the other one takes seconds.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [manifest for manifest in yaml.load_all(said, Loader=loader) if manifest]
 
 
 def _text(text: str) -> tuple[str, ...]:

@@ -186,7 +186,7 @@ def networked(rendered: Rendered) -> dict[str, Any]:
                 else:
                     labels = peer["podSelector"]["matchLabels"]
                     other = labels["app.kubernetes.io/component"]
-                    if _lets_in(policies[other], part, ports):
+                    if other not in policies or _lets_in(policies[other], part, ports):
                         found.add(other)
         reaches[part] = found
     return reaches

@@ -173,7 +173,8 @@ def test_what_is_written_elsewhere_is_up_to_date() -> None:
 
 
 def test_every_value_is_described() -> None:
-    rows = [value for value in chart.values() if f"| `{value.name}` |" in chart.readme()]
+    readme = chart.readme()
+    rows = [value for value in chart.values() if f"| `{value.name}` |" in readme]
     silent = [it.name for it in rows if not it.text]
     # An entry of workers has the values of workerDefaults, which are described there.
     assert [name for name in silent if not name.startswith("workers.")] == []

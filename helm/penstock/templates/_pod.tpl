@@ -26,6 +26,11 @@ serviceAccountName: {{ include "penstock.serviceAccount" .root }}
 automountServiceAccountToken: false
 # Variables for every Service of the namespace would be taken for settings.
 enableServiceLinks: false
+{{- if eq (int .user) 10001 }}
+# As the first process of a container a process that has not set up its signals yet ignores SIGTERM,
+# and would be waited for until its grace is over. So the pod's own process is the first one.
+shareProcessNamespace: true
+{{- end }}
 terminationGracePeriodSeconds: {{ int .grace }}
 securityContext:
   runAsNonRoot: true

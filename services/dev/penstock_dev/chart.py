@@ -2,8 +2,8 @@
 
 Values are described once, by the comments in values.yaml. The README's table and
 values.schema.json follow from them; the schema also from helm/schema.yaml, which has what a default
-cannot say. The configuration of Redis and its users are those of the containers, copied since Helm
-reads nothing outside of a chart.
+cannot say. The configuration of Redis, its users, the alerts and the
+dashboard are those of the containers, copied since Helm reads nothing outside of a chart.
 """
 
 import json
@@ -61,15 +61,20 @@ def files() -> dict[Path, str]:
         made[CHART / "files" / "acl" / f"{role}.acl"] = rules
         configuration = (REDIS / f"{role}.conf").read_text()
         made[CHART / "files" / "redis" / f"{role}.conf"] = configuration
+    deploy = ROOT / "deploy"
+    made[CHART / "files" / "rules.yml"] = (deploy / "prometheus" / "rules.yml").read_text()
+    for path in (deploy / "grafana" / "dashboards").glob("*.json"):
+        made[CHART / "files" / "dashboards" / path.name] = path.read_text()
     return made
 
 
 def write() -> list[Path]:
     """Bring them up to date; return those that were not."""
-    old = [path for path, text in files().items() if not path.exists() or path.read_text() != text]
+    made = files()
+    old = [path for path, text in made.items() if not path.exists() or path.read_text() != text]
     for path in old:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(files()[path])
+        path.write_text(made[path])
     return old
 
 
