@@ -283,7 +283,7 @@ def images_() -> None:
 
 
 @images_.command("size")
-@click.option("--tag", help="Of this version; by default the one in .env.")
+@click.option("--tag", help="Of this version; by default the packages' own.")
 def image_sizes(tag: str | None) -> None:
     """Print how much each image adds to its base; exit 1 where one is over its budget."""
     from rich.table import Table
@@ -305,7 +305,7 @@ def image_sizes(tag: str | None) -> None:
 
 
 @images_.command("sbom")
-@click.option("--tag", help="Of this version; by default the one in .env.")
+@click.option("--tag", help="Of this version; by default the packages' own.")
 @click.option("--folder", default=VAR / "sbom", type=Path, help="Where to write them.")
 def bills(tag: str | None, folder: Path) -> None:
     """Write a bill of materials of each image, in CycloneDX."""
@@ -320,7 +320,8 @@ def bills(tag: str | None, folder: Path) -> None:
 
 
 def _version() -> str:
-    return env.read(ROOT / ".env").get("PENSTOCK_VERSION") or version("penstock")
+    """Return the tag that `./task images:build` gives; the one in .env may be a development's."""
+    return os.environ.get("PENSTOCK_VERSION") or version("penstock")
 
 
 @main.command("chart")
