@@ -11,7 +11,7 @@ from chaos.workers import Worker
 STOPS, GRACE = 20, 3.0
 
 
-@scenario()
+@scenario(busy=True)
 def stops(stage: Stage) -> None:
     """20 times SIGTERM under load, with jobs shorter and longer than the grace - lost 0, doubled
     0; exits within grace + 2 s, within 2 s when idle."""
