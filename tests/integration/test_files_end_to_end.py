@@ -20,7 +20,7 @@ from servers import MailServer, RedisServer
 from integration.conftest import KEY
 from penstock.settings import Settings
 
-WEB = ("gunicorn", "--config", "python:penstock_web.gunicorn_conf", "penstock_web.wsgi:app")
+WEB = ("gunicorn", "--config", "python:penstock_web.gunicorn_conf", "penstock_web.asgi:app")
 WORKER = ["celery", "--app", "penstock.app", "worker", "--queues", "image,report,email"]
 SIGNED_IN = {"Authorization": f"Bearer {KEY}"}
 # Bytes: what a picture of noise takes that no format makes smaller.

@@ -188,7 +188,7 @@ def served(shared_settings: Settings, tmp_path: Path) -> Iterator[tuple[str, Run
     url = f"http://{settings.web_bind}"
     command = [
         *("gunicorn", "--config", "python:penstock_web.gunicorn_conf", "--workers", "3"),
-        *("--max-requests", "20", "--max-requests-jitter", "5", "penstock_web.wsgi:app"),
+        *("--max-requests", "20", "--max-requests-jitter", "5", "penstock_web.asgi:app"),
     ]
 
     def alive() -> bool:

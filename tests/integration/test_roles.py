@@ -166,7 +166,7 @@ def test_a_server_that_is_down_is_no_matter_of_its_role(said: Said) -> None:
         "celery --app penstock.app worker --queues payment",
         "celery --app penstock.app beat",
         "penstock-flower",
-        "gunicorn --config python:penstock_web.gunicorn_conf penstock_web.wsgi:app",
+        "gunicorn --config python:penstock_web.gunicorn_conf penstock_web.asgi:app",
     ],
 )
 def test_every_process_looks_at_its_broker_when_it_starts(

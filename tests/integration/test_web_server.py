@@ -13,9 +13,9 @@ from redis import Redis
 from integration.conftest import KEY
 from penstock.settings import Settings
 
-COMMAND = ("gunicorn", "--config", "python:penstock_web.gunicorn_conf", "penstock_web.wsgi:app")
-# Also on Gunicorn's ASGI worker.
-ASGI = (*COMMAND[:-1], "--worker-class", "asgi", "--asgi-lifespan", "off", "penstock_web.asgi:app")
+COMMAND = ("gunicorn", "--config", "python:penstock_web.gunicorn_conf", "penstock_web.asgi:app")
+# Also as a WSGI application, for those who have reason to.
+WSGI = (*COMMAND[:-1], "--worker-class", "gthread", "--threads", "8", "penstock_web.wsgi:app")
 UPLOAD_MAX = 1024 * 1024
 SIGNED_IN = {"Authorization": f"Bearer {KEY}"}
 
@@ -26,7 +26,7 @@ def settings(shared_settings: Settings) -> Settings:
     return shared_settings.model_copy(update={"web_bind": web_bind, "upload_max": UPLOAD_MAX})
 
 
-@pytest.fixture(scope="module", params=[COMMAND, ASGI], ids=["gthread", "asgi"])
+@pytest.fixture(scope="module", params=[COMMAND, WSGI], ids=["asgi", "gthread"])
 def url(
     request: pytest.FixtureRequest, settings: Settings, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:

@@ -16,9 +16,12 @@ from penstock_web.auth import required_key
 settings = get_settings()
 
 bind = settings.web_bind
-worker_class = "gthread"
+# A hit is answered in the event loop, everything else in threads; docs/cache.md has the figures.
+worker_class = "asgi"
+asgi_lifespan = "off"
 workers = int(os.environ.get("WEB_CONCURRENCY", "2"))
-threads = 8
+# A socket for each process, since the first to wake would take every connection that waits.
+reuse_port = True
 # Longer than a load balancer keeps an idle connection, or it would send into a closed one.
 keepalive = 75
 timeout = 60

@@ -14,10 +14,13 @@ _UVICORN = f"python -m uvicorn --workers {PROCESSES} --log-level warning --port 
 # With the settings that Penstock runs with, so that they are no part of the difference; but for
 # replacing processes after so many requests, which would fall into some measurements.
 _AS_PENSTOCK = (
-    "gunicorn --config python:penstock_web.gunicorn_conf --max-requests 0 --reuse-port"
-    " --bind 127.0.0.1:{port}"
+    "gunicorn --config python:penstock_web.gunicorn_conf --max-requests 0 --bind 127.0.0.1:{port}"
 )
-WSGI_APP = "penstock_web.wsgi:app"
+# The same by WSGI: on threads, and on greenlets.
+_ON_THREADS = f"{_AS_PENSTOCK} --worker-class gthread --threads {THREADS}"
+_ON_GREENLETS = f"{_AS_PENSTOCK} --worker-class gevent"
+_ASGI_APP = "penstock_web.asgi:app"
+_WSGI_APP = "penstock_web.wsgi:app"
 
 
 @dataclass(frozen=True)
@@ -30,18 +33,15 @@ class Peer:
     not_modified: bool = False
 
 
-PENSTOCK = Peer("penstock", f"{_AS_PENSTOCK} {WSGI_APP}", not_modified=True)
-CONSTANT = Peer("constant bytes", f"{_AS_PENSTOCK} {_PEERS}.constant:wsgi", misses=False)
-# The same two on Gunicorn's own ASGI worker.
-_ASGI = f"{_AS_PENSTOCK} --worker-class asgi --asgi-lifespan off"
-PENSTOCK_ASGI = Peer("penstock asgi", f"{_ASGI} penstock_web.asgi:app", not_modified=True)
-CONSTANT_ASGI = Peer("constant asgi", f"{_ASGI} {_PEERS}.constant:asgi", misses=False)
+PENSTOCK = Peer("penstock", f"{_AS_PENSTOCK} {_ASGI_APP}", not_modified=True)
+CONSTANT = Peer("constant bytes", f"{_AS_PENSTOCK} {_PEERS}.constant:asgi", misses=False)
+THREADED = Peer("penstock gthread", f"{_ON_THREADS} {_WSGI_APP}", not_modified=True)
 NGINX = Peer("nginx static", "nginx -c {folder}/nginx.conf", misses=False, not_modified=True)
 PEERS = [
     PENSTOCK,
     CONSTANT,
-    PENSTOCK_ASGI,
-    CONSTANT_ASGI,
+    THREADED,
+    Peer("constant gthread", f"{_ON_THREADS} {_PEERS}.constant:wsgi", misses=False),
     Peer("Flask-Caching", f"{_GTHREAD} {_PEERS}.with_flask_caching:app"),
     Peer("Flask uncached", f"{_GTHREAD} {_PEERS}.uncached:app"),
     Peer("fastapi-cache2", f"{_UVICORN} --no-access-log {_PEERS}.with_fastapi_cache:app"),
@@ -51,9 +51,9 @@ PEERS = [
 
 # Penstock's application on each worker class of Gunicorn's that can serve it.
 WORKER_CLASSES = [
-    Peer("gthread", f"{_AS_PENSTOCK} --worker-class gthread {WSGI_APP}"),
-    Peer("gevent", f"{_AS_PENSTOCK} --worker-class gevent {WSGI_APP}"),
-    Peer("asgi", PENSTOCK_ASGI.command),
+    Peer("gthread", THREADED.command),
+    Peer("gevent", f"{_ON_GREENLETS} {_WSGI_APP}"),
+    Peer("asgi", PENSTOCK.command),
 ]
 
 # As many threads as clients, so that nobody waits for anything but the computation.
