@@ -3,9 +3,11 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import trustme
@@ -17,8 +19,11 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
 from penstock import install, transport
+from penstock.contracts import PaymentProcess
+from penstock.producer import Producer as Jobs
 from penstock.records import Records, State
 from penstock.settings import Settings
+from penstock.stack import for_celery, make_app
 from penstock_dev.redis_server import find_redis_server
 
 transport.register()
@@ -158,6 +163,61 @@ def test_through_tls(start: Start, tls_url: str) -> None:
 def test_a_certificate_of_nobody_we_know_is_refused(start: Start, tls_url: str) -> None:
     with pytest.raises(Exception, match="certificate verify failed"):
         there_and_back(tls_url.partition("&")[0], socket_timeout=5)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("more", ["", "?ssl_ca_certs={folder}/ca.pem", "?ssl_cert_reqs=none"])
+def test_the_settings_verify_a_certificate_unless_they_say_otherwise(
+    start: Start, tls_url: str, tmp_path: Path, more: str
+) -> None:
+    url = tls_url.partition("?")[0] + more.format(folder=tmp_path)
+    wanted = for_celery(Settings(broker_url=url).redis("broker"))
+    if more:
+        there_and_back(wanted)
+        return
+    with pytest.raises(Exception, match="certificate verify failed"):
+        there_and_back(wanted, socket_timeout=5)
+
+
+@pytest.mark.docker
+def test_a_certificate_of_another_name_is_refused(
+    start: Start, tls_url: str, tmp_path: Path
+) -> None:
+    url = tls_url.partition("?")[0].replace("127.0.0.1", "localhost")
+    url = Settings(broker_url=f"{url}?ssl_ca_certs={tmp_path}/ca.pem").redis("broker")
+    with pytest.raises(Exception, match="certificate verify failed"):
+        there_and_back(url, socket_timeout=5)
+
+
+def test_the_stack_through_unix_sockets(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "redis.sock"
+    secret = "p@ss:w/rd#?"
+    server = ["--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "yes"]
+    start(*server, "--requirepass", secret)
+    client = patient(unix_socket_path=str(path), password=secret, db=1)
+    client.ping()
+    settings = Settings(
+        broker_url=f"unix://{path}?db=1",
+        results_url=f"unix://{path}?db=2",
+        cache_url=f"unix://{path}?db=3",
+        files=tmp_path / "files",
+        redis_password=secret,
+    )
+    heartbeat = tmp_path / "heartbeat"
+    command = ["celery", "--app", "penstock.app", "worker", "--queues", "payment"]
+    env = environment(settings, heartbeat=heartbeat, payment_url="http://127.0.0.1:1")
+    with Running(*command, env=env, log=tmp_path / "worker.log") as worker:
+        worker.until(heartbeat.exists, "the worker is ready")
+        records = Records.connect(settings)
+        job = PaymentProcess(order="o-1", amount=Decimal("19.90"), currency="EUR")
+        job_id = Jobs(make_app(settings), records).submit(job)
+        # Nobody takes the money, so it waits for its next try.
+        worker.until(
+            lambda: (record := records.read(job_id)) and record.state == State.RETRY, "it was run"
+        )
+        assert client.exists("penstock:delayed:payment")
+        assert secret not in worker.said
+        assert quote(secret, safe="") not in worker.said
 
 
 def test_a_worker_follows_sentinel_to_the_new_master_and_loses_nothing(

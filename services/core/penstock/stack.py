@@ -3,6 +3,7 @@
 import traceback
 from importlib import import_module
 from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from celery import Celery, signals
 from kombu import Queue as CeleryQueue
@@ -18,8 +19,8 @@ def make_app(settings: Settings) -> Celery:
     """Return an app that sends the catalogue's jobs, and whose workers can run them."""
     app = install(Celery("penstock", set_as_current=False), settings)
     app.conf.update(
-        broker_url=settings.redis("broker"),
-        result_backend=settings.redis("results"),
+        broker_url=for_celery(settings.redis("broker")),
+        result_backend=for_celery(settings.redis("results")),
         # The job's record is the answer; a result beside it would cost a subscription per message.
         task_ignore_result=True,
         result_backend_transport_options={"retry_policy": {"max_retries": 2, "timeout": 2.0}},
@@ -87,6 +88,16 @@ def make_app(settings: Settings) -> Celery:
             roles.check(settings, "broker")
 
     return app
+
+
+def for_celery(url: str) -> str:
+    """Return the URL of a Redis server as Celery knows it, to which a UNIX socket is another."""
+    parts = urlsplit(url)
+    if parts.scheme != "unix":
+        return url
+    query = parse_qs(parts.query)
+    where = urlencode({"virtual_host": query.pop("db", ["0"])[-1], **query}, doseq=True)
+    return f"redis+socket://{parts.netloc}{parts.path}?{where}"
 
 
 def _import_handlers(queue: catalogue.Queue) -> None:

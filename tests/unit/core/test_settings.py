@@ -146,6 +146,26 @@ def test_without_a_password_the_address_stays_as_it_is(password: str | None) -> 
         assert settings.redis("broker") == url
 
 
+@pytest.mark.parametrize(
+    ("url", "verified"),
+    [
+        ("rediss://h:1/0", "rediss://h:1/0?ssl_cert_reqs=required"),
+        (
+            "rediss://h:1/0?ssl_ca_certs=/ca.pem",
+            "rediss://h:1/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required",
+        ),
+        ("rediss://h:1/0?ssl_cert_reqs=none", "rediss://h:1/0?ssl_cert_reqs=none"),
+        ("redis://h:1/0", "redis://h:1/0"),
+    ],
+)
+def test_a_certificate_is_verified_unless_the_setting_says_otherwise(
+    url: str, verified: str
+) -> None:
+    settings = Settings(broker_url=url, results_url=url, cache_url=url, files=url)
+    roles: tuple[Role, ...] = ("broker", "results", "cache", "files")
+    assert {settings.redis(role) for role in roles} == {verified}
+
+
 def test_an_address_in_a_log_line_names_neither_user_nor_password() -> None:
     for url in ("redis://h:1/0", "sqlite:////a/b@c.db"):
         assert without_password(url) == url
