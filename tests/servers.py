@@ -9,7 +9,7 @@ import ssl
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from email.message import EmailMessage, Message
 from email.parser import BytesParser
@@ -183,6 +183,46 @@ class RedisServer:
         """Let it go on, with what it was sent meanwhile."""
         self._process.send_signal(signal.SIGCONT)
         self.client.ping()
+
+
+class LossyWire:
+    """A way to a server that loses an answer: with `lose` set, that to the next request with it in.
+
+    The server has done what it was asked, and the connection ends. `lost` counts the answers.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.lose = b""
+        self.lost = 0
+
+    def __enter__(self) -> Self:
+        Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                Thread(target=self._carry, args=(client,), daemon=True).start()
+
+    def _carry(self, client: socket.socket) -> None:
+        """Carry each request and its answer, which both are small enough to come in one piece."""
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._to)) as server:
+            while request := client.recv(65536):
+                server.sendall(request)
+                answer = server.recv(65536)
+                # A script that the server does not know yet is sent once more.
+                if self.lose and self.lose in request and not answer.startswith(b"-NOSCRIPT"):
+                    self.lose = b""
+                    self.lost += 1
+                    return
+                client.sendall(answer)
 
 
 class S3Server:

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from servers import RedisServer
+from servers import LossyWire, RedisServer
 
 from penstock import effects as module
 from penstock.broker import Broker
@@ -289,6 +289,24 @@ def test_a_broker_that_hung_does_not_make_the_claim_later_when_nobody_waits_for_
 
     assert redis_server.client.exists("penstock:effects:j") == 0
     assert run(failing, provider.charge, 2) == {"id": "ch_1"}
+
+
+@pytest.mark.parametrize("tries", [1, 2])
+def test_a_claim_whose_answer_was_lost_leaves_nothing_uncertain(
+    provider: Provider, redis_server: RedisServer, tries: int
+) -> None:
+    with LossyWire(redis_server.port) as wire:
+        client = Redis(port=wire.port, retry=Retry(NoBackoff(), tries - 1))
+        effects = Effects(lambda: Broker(client), ttl=DAY)
+        effects.claim("another", "step", 1, "retry")
+        wire.lose = b"penstock:effects:j"
+        if tries == 1:
+            with pytest.raises(GuardUnavailableError):
+                run(effects, provider.charge)
+            assert provider.charges == 0
+
+        assert run(effects, provider.charge, 2) == {"id": "ch_1"}
+        assert (provider.charges, wire.lost) == (1, 1)
 
 
 def test_an_effect_that_cannot_be_settled_is_uncertain_and_the_run_goes_on(

@@ -68,6 +68,7 @@ local value, fence, token, since = unpack(redis.call(
   'HMGET', KEYS[1], step .. ':value', step .. ':fence', step .. ':token', step .. ':since'))
 if value then return {'settled', value} end
 if fence and tonumber(fence) > tonumber(ARGV[4]) then return {'stale'} end
+if token == ARGV[2] then return {'claimed'} end
 local again_for = tonumber(ARGV[6])
 if token and (again_for == 0 or now - since > again_for) then return {'uncertain', since} end
 redis.call('HDEL', KEYS[1], step .. ':token')
@@ -179,11 +180,19 @@ class Effects:
             broker = self._broker()
             script = broker.client.register_script(CLAIM)
             latest = self._clock.in_(CLAIM_WITHIN, broker.client)
-            words: list[Word] = [claim.step, claim.token, latest, fence, self.ttl, again_for]
-            return cast("list[bytes]", script(keys=[_key(broker, claim.job_id)], args=words))
         except (RedisError, OperationalError) as error:
-            self._clock.forget()
-            raise GuardUnavailableError(f"the broker is away: {error}") from error
+            raise self._away(error) from error
+        words: list[Word] = [claim.step, claim.token, latest, fence, self.ttl, again_for]
+        try:
+            return cast("list[bytes]", script(keys=[_key(broker, claim.job_id)], args=words))
+        except RedisError as error:
+            # The claim may have been made and its answer lost; nothing will be done under it.
+            self._note(RELEASE, claim)
+            raise self._away(error) from error
+
+    def _away(self, error: Exception) -> GuardUnavailableError:
+        self._clock.forget()
+        return GuardUnavailableError(f"the broker is away: {error}")
 
     def do(
         self, claim: Claim, act: Callable[[], Any], released_by: tuple[type[Exception], ...]
@@ -207,7 +216,7 @@ class Effects:
         """Run a script that does no harm when it is run twice; None where the broker stays away.
 
         Then it gives up and says so in the log only, because what has happened has happened, and
-        the job had better go on. Should its worker be lost before it ends, it is uncertain.
+        the job had better go on. Should it run once more, the effect is uncertain.
         """
         broker = self._broker()
         note = broker.client.register_script(script)
