@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 from PIL import Image
 from redis import Redis
-from servers import RedisServer
+from servers import LossyWire, RedisServer
 from werkzeug.test import TestResponse
 
 from penstock.catalogue import BY_QUEUE
@@ -208,6 +208,34 @@ def test_a_request_that_the_broker_did_not_answer_does_not_use_up_its_key(
     redis_server.start()
 
     assert post(client, "/api/payments", {**PAYMENT, "amount": "20.00"}).status_code == 202
+
+
+def test_a_request_whose_answer_was_lost_is_found_and_its_job_followed_when_it_is_made_again(
+    make_client: MakeClient, settings: Settings, redis_port: int
+) -> None:
+    with LossyWire(redis_port) as wire:
+        client = make_client(broker_url=f"redis://127.0.0.1:{wire.port}/0")
+        wire.lose = b"penstock:once:k-1"
+        assert post(client, "/api/payments", PAYMENT).status_code == 503
+        assert wire.lost == 1
+        [job_id] = queued(settings)
+
+        again = post(client, "/api/payments", PAYMENT)
+    assert (again.status_code, again.get_json()["task_id"]) == (202, job_id)
+    assert queued(settings) == [job_id]
+    status = client.get(again.get_json()["status_url"])
+    assert (status.status_code, status.get_json()["state"]) == (202, "PENDING")
+
+
+def test_a_request_that_is_made_again_late_does_not_call_up_a_job_whose_record_is_gone(
+    client: FlaskClient, settings: Settings
+) -> None:
+    status_url = post(client, "/api/payments", PAYMENT).get_json()["status_url"]
+    Redis.from_url(settings.results_url).flushdb()
+    Redis.from_url(settings.broker_url).expire("penstock:once:k-1", settings.records_ttl - 7200)
+
+    assert post(client, "/api/payments", PAYMENT).status_code == 202
+    assert client.get(status_url).status_code == 404
 
 
 def test_a_request_to_a_full_queue_does_not_use_up_its_key_and_a_known_one_is_answered(

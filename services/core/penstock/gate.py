@@ -5,7 +5,7 @@ once cannot both win.
 """
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis
 
@@ -22,7 +22,9 @@ local fingerprint = ARGV[4]
 if fingerprint ~= '' then
   local known = redis.call('GET', KEYS[2])
   if known and known:sub(1, #fingerprint) ~= fingerprint then return {'reused'} end
-  if known then return {'known', known:sub(#fingerprint + 1)} end
+  if known then
+    return {'known', known:sub(#fingerprint + 1), ARGV[6] - redis.call('TTL', KEYS[2])}
+  end
 end
 if redis.call('LLEN', KEYS[1]) >= tonumber(ARGV[3]) then return {'full'} end
 if fingerprint ~= '' then
@@ -47,11 +49,12 @@ class KeyReusedError(Exception):
 
 
 class AlreadyAcceptedError(Exception):
-    """The same request was accepted before, as the job `job_id`."""
+    """The same request was accepted before, as the job `job_id`, `age` seconds ago."""
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, age: int) -> None:
         super().__init__(f"accepted before, as job {job_id}")
         self.job_id = job_id
+        self.age = age
 
 
 class LateError(Exception):
@@ -96,11 +99,11 @@ class Gate:
         ]
         wanted = [keys.queue(source), f"{keys.prefix}penstock:once:{once.key}"]
         answer = client.register_script(ADMIT)(keys=wanted, args=words)
-        match cast("list[bytes]", answer):
+        match cast("list[Any]", answer):
             case [b"queued"]:
                 return
-            case [b"known", job_id]:
-                raise AlreadyAcceptedError(job_id.decode())
+            case [b"known", job_id, age]:
+                raise AlreadyAcceptedError(job_id.decode(), age)
             case [b"reused"]:
                 raise KeyReusedError(f"the key {once.key!r} was used for another request")
             case [b"full"]:

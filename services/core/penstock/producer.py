@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from penstock import catalogue
 from penstock.clock import BrokerClock
 from penstock.contracts import shown
-from penstock.gate import BrokerUnavailableError, Gate, LateError, Once
+from penstock.gate import AlreadyAcceptedError, BrokerUnavailableError, Gate, LateError, Once
 from penstock.records import Records
 
 # Seconds to wait for the broker, to connect and for each answer. The first that does not come ends
@@ -26,6 +26,9 @@ IMPATIENT = {
 }
 # Seconds within which the broker must have queued the job, which leaves some for its answer.
 QUEUED_WITHIN = 0.35
+# Seconds for which a job that was accepted before may lack its record because the broker's answer
+# or its client was lost. Later it has ended as a rule, and its record may have been evicted.
+UNHEARD_FOR = 3600
 # Jobs that can be brought at the same time; a process of the web tier has fewer threads.
 CONNECTIONS = 32
 
@@ -60,14 +63,22 @@ class Producer:
         queued_at = time()
         gate = Gate(self._clock, job_id, queue.limit, QUEUED_WITHIN, once, ttl=self.records.ttl)
         try:
-            self._publish(declared.name, job, gate)
-        except LateError:
-            # Its clock was set, or connecting took long; there is a connection now.
-            self._clock.forget()
-            self._publish(declared.name, job, gate)
+            self._queue(declared.name, job, gate)
+        except AlreadyAcceptedError as known:
+            if known.age < UNHEARD_FOR:
+                self.records.open(known.job_id, declared.name, queue.name, queued_at - known.age)
+            raise
         # After it was queued and not before, so that what is refused leaves no record behind.
         self.records.open(job_id, declared.name, queue.name, queued_at)
         return job_id
+
+    def _queue(self, name: str, job: BaseModel, gate: Gate) -> None:
+        try:
+            self._publish(name, job, gate)
+        except LateError:
+            # Its clock was set, or connecting took long; there is a connection now.
+            self._clock.forget()
+            self._publish(name, job, gate)
 
     def _publish(self, name: str, job: BaseModel, gate: Gate) -> None:
         try:
