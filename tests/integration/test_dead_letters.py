@@ -623,6 +623,17 @@ def test_the_oldest_of_too_many_letters_are_dropped_and_counted_by_reason(
     assert letters.count() == 10
 
 
+def test_a_machine_whose_clock_is_a_year_ahead_drops_nothing(
+    broker: Broker, letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bury(broker, job())
+    later = time() + 365 * DAY
+    monkeypatch.setattr("penstock.dead_letters.time", lambda: later)
+
+    assert letters.expire(30 * DAY, 100) is False
+    assert (letters.count(), letters.dropped()) == (1, {"age": {}, "count": {}})
+
+
 def test_many_who_drop_letters_at_once_drop_no_more_than_one_would(
     broker: Broker, letters: DeadLetters
 ) -> None:

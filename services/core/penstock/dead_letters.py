@@ -283,6 +283,7 @@ class DeadLetters:
     def expire(self, ttl: float, most: float) -> bool:
         """Drop what is older than `ttl` seconds, and the oldest when there are more than `most`.
 
+        It is now what the broker's clock says, or one machine whose clock is wrong would drop all.
         Many may do this at once. One call drops a few thousand at most; it returns whether there
         may be more to drop. `dropped` tells how many have been.
         """
@@ -292,8 +293,9 @@ class DeadLetters:
             with self.client.pipeline() as pipe:
                 pipe.zcard(index)
                 pipe.zrange(index, 0, AT_ONCE - 1, withscores=True)
-                size, oldest = pipe.execute()
-            horizon = time() - ttl
+                pipe.time()
+                size, oldest, (now, _) = pipe.execute()
+            horizon = now - ttl
             causes = {
                 letter_id.decode(): "age" if died_at < horizon else "count"
                 for place, (letter_id, died_at) in enumerate(oldest)
