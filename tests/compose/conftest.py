@@ -25,6 +25,10 @@ FILES = (
     "tests/compose/overlay.yaml",
 )
 ONE_SHOT = {"migrate", "seed"}
+PUBLISHED = (
+    *("WEB", "HTTP", "HTTPS", "FLOWER", "MAIL", "PROVIDER", "PROMETHEUS"),
+    *("DEBUG_WEB", "DEBUG_PAYMENT"),
+)
 # What `docker compose` reads and no test may inherit.
 COMPOSE_VARIABLES = ("PENSTOCK_", "COMPOSE_")
 
@@ -165,7 +169,7 @@ def started(
         stream.write("PENSTOCK_RETRY_SCALE=0.1\n")
         stream.write(f"PENSTOCK_SECRETS={stack.secrets}\n")
         # Ports that stay over a restart, which those that the engine finds do not.
-        for service in ("WEB", "HTTP", "HTTPS", "FLOWER", "MAIL", "PROVIDER", "PROMETHEUS"):
+        for service in PUBLISHED:
             stream.write(f"PENSTOCK_{service}_PORT={free_port()}\n")
     try:
         stack.run("build", "--quiet", *services)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
 BASE = compose_files.read("compose.yaml")["services"]
 DEV = compose_files.read("compose.dev.yaml")["services"]
+DEBUG = compose_files.read("compose.debug.yaml")["services"]
 TLS = compose_files.read("compose.tls.yaml")["services"]
 S3 = compose_files.read("compose.s3.yaml")["services"]
 OBSERVABILITY = compose_files.read("compose.observability.yaml")["services"]
@@ -126,7 +127,8 @@ def test_what_runs_once_is_waited_for(name: str) -> None:
 
 def test_only_web_is_open_in_production_and_to_this_machine_alone() -> None:
     assert {name for name, service in BASE.items() if "ports" in service} == {"web"}
-    for service in (*BASE.values(), *DEV.values(), *OBSERVABILITY.values()):
+    every = (*BASE.values(), *DEV.values(), *DEBUG.values(), *OBSERVABILITY.values())
+    for service in every:
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:")
 
@@ -169,3 +171,19 @@ def test_live_reload_brings_sources_to_where_they_are_imported_from(name: str) -
         for folder, package in (("core", "penstock"), (name, f"penstock_{name}"))
     }
     assert all((DEPLOY / rule["path"]).exists() for rule in watched)
+
+
+def test_web_and_every_worker_can_be_debugged_and_each_has_a_port_of_its_own() -> None:
+    assert list(DEBUG) == ["web", *(queue.name for queue in QUEUES)]
+    ports = [port for service in DEBUG.values() for port in service["ports"]]
+    defaults = [re.sub(r"\$\{\w+:-(\d+)}", r"\1", port) for port in ports]
+    assert defaults == [f"127.0.0.1:{5678 + place}:5678" for place in range(len(DEBUG))]
+
+
+def test_a_debugger_is_in_an_image_only_where_the_overlay_for_it_asks() -> None:
+    assert "ARG DEBUGGER=false\n" in (DEPLOY / "Dockerfile").read_text()
+    asking = {path.name for path in DEPLOY.glob("compose*.yaml") if "DEBUGGER:" in path.read_text()}
+    assert asking == {"compose.debug.yaml"}
+    requirements = (ROOT / "requirements").glob("*.txt")
+    pinning = {path.name for path in requirements if "debugpy==" in path.read_text()}
+    assert pinning == {"debug.txt"}
