@@ -1,5 +1,6 @@
 """The transport on servers that are reached in other ways: socket, ACL user, TLS, Sentinel."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from urllib.parse import quote
 import pytest
 import trustme
 from celery import Celery
+from flower.utils.broker import Broker
 from kombu import Connection, Consumer, Message, Producer, Queue
 from processes import Running, environment, free_port, until
 from redis import Redis, RedisError
@@ -177,6 +179,21 @@ def test_the_settings_verify_a_certificate_unless_they_say_otherwise(
         return
     with pytest.raises(Exception, match="certificate verify failed"):
         there_and_back(wanted, socket_timeout=5)
+
+
+@pytest.mark.docker
+def test_flower_counts_what_waits_behind_tls(start: Start, tls_url: str, tmp_path: Path) -> None:
+    url = f"{tls_url.partition('?')[0]}?ssl_ca_certs={tmp_path}/ca.pem"
+    app = make_app(Settings(broker_url=url, results_url=url, role_guard="off"))
+    with Redis.from_url(tls_url) as client:
+        client.lpush("payment", "a job")
+    with app.connection_for_read() as connection:
+        # As Flower makes it, in views/__init__.py.
+        asked = Broker(
+            connection.as_uri(include_password=True), broker_use_ssl=app.conf.broker_use_ssl
+        )
+    [queue] = asyncio.run(asked.queues(["payment"]))
+    assert (queue["name"], queue["messages"]) == ("payment", 1)
 
 
 @pytest.mark.docker

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from celery import Celery, signals
+from kombu import Connection
 from kombu import Queue as CeleryQueue
 
 from penstock import catalogue, health, install, log, reach, roles
@@ -18,8 +19,11 @@ MARGIN = 10
 def make_app(settings: Settings) -> Celery:
     """Return an app that sends the catalogue's jobs, and whose workers can run them."""
     app = install(Celery("penstock", set_as_current=False), settings)
+    broker_url = for_celery(settings.redis("broker"))
     app.conf.update(
-        broker_url=for_celery(settings.redis("broker")),
+        broker_url=broker_url,
+        # The same as in the URL, where Flower does not look for it.
+        broker_use_ssl=Connection(broker_url).ssl,
         result_backend=for_celery(settings.redis("results")),
         # The job's record is the answer; a result beside it would cost a subscription per message.
         task_ignore_result=True,
