@@ -257,11 +257,10 @@ def test_a_person_decides_only_what_is_uncertain(effects: Effects, provider: Pro
 
 @pytest.fixture
 def failing(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Effects:
-    """Claims in a broker of the test's own that is not waited for long."""
-    monkeypatch.setattr(module, "CLAIM_WITHIN", 0.2)
+    """Claims in a broker of the test's own, for which it is not waited while it is away."""
     monkeypatch.setattr(module, "NOTE_FOR", 0)
     monkeypatch.setattr(module, "NOTE_INTERVAL", 0)
-    client = Redis.from_url(redis_server.url, socket_timeout=0.4, retry=Retry(NoBackoff(), 0))
+    client = Redis.from_url(redis_server.url, socket_timeout=1, retry=Retry(NoBackoff(), 0))
     effects = Effects(lambda: Broker(client), ttl=DAY)
     effects.claim("another", "step", 1, "retry")
     return effects
@@ -280,11 +279,16 @@ def test_without_the_broker_nothing_is_begun(
 
 
 def test_a_broker_that_hung_does_not_make_the_claim_later_when_nobody_waits_for_it(
-    failing: Effects, provider: Provider, redis_server: RedisServer
+    failing: Effects,
+    provider: Provider,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     redis_server.freeze()
-    with pytest.raises(GuardUnavailableError):
-        run(failing, provider.charge)
+    with monkeypatch.context() as impatient:
+        impatient.setattr(module, "CLAIM_WITHIN", 0.5)
+        with pytest.raises(GuardUnavailableError):
+            run(failing, provider.charge)
     redis_server.thaw()
 
     assert redis_server.client.exists("penstock:effects:j") == 0
