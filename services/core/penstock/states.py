@@ -48,7 +48,8 @@ def death_of(error: BaseException) -> str:
 
 
 def _on_failure(sender: Any, exception: BaseException, **_: Any) -> None:
-    if isinstance(sender, JobTask) and sender.request.id:
+    # One that ran out of memory is run again, or dies as poison: `JobRequest.on_failure` decides.
+    if isinstance(sender, JobTask) and sender.request.id and not isinstance(exception, MemoryError):
         sender.note(State.DEAD, error=reason_of(exception), reason=death_of(exception))
 
 
