@@ -36,7 +36,9 @@ def test_every_service_becomes_healthy(stack: Stack) -> None:
         if name in ONE_SHOT:
             assert (container["State"], container["ExitCode"]) == ("exited", 0)
         else:
-            assert (container["State"], container["Health"]) == ("running", "healthy")
+            # In redis_exporter's image there is nothing that could ask it.
+            health = "" if name.endswith("-exporter") else "healthy"
+            assert (container["State"], container["Health"]) == ("running", health)
 
 
 def test_the_demo_passes_against_the_containers(stack: Stack) -> None:

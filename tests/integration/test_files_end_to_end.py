@@ -100,10 +100,17 @@ def stack(
 
 
 @pytest.fixture
-def filling(settings: Settings, redis_server: RedisServer, tmp_path: Path) -> Iterator[Stack]:
+def filling(
+    settings: Settings, redis_url: str, redis_server: RedisServer, tmp_path: Path
+) -> Iterator[Stack]:
     """A stack whose files are in a Redis server of the test's own."""
-    files = f"{redis_server.url}/0"
-    with running("redis", settings, tmp_path, files=files, retry_scale=0.1) as stack:
+    own = {
+        # The worker of `stack` may still be there and takes jobs from where the settings say.
+        "broker_url": f"{redis_url}/3",
+        "files": f"{redis_server.url}/0",
+        "retry_scale": 0.1,
+    }
+    with running("redis", settings, tmp_path, **own) as stack:
         yield stack
 
 
