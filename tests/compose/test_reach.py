@@ -24,7 +24,7 @@ JOBS = {"broker", "results"}
 # From each container, what it needs. Whatever is not named must not answer.
 REACHES = {
     "web": {*JOBS, "cache", "postgres", "web"},
-    "email": {*JOBS, "postgres", "mail", "provider", "web"},
+    "email": {*JOBS, "mail", "provider", "web"},
     "image": {*JOBS, "web"},
     "report": {*JOBS, "postgres", "web"},
     "payment": {*JOBS, "mail", "provider", "web"},

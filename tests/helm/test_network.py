@@ -12,7 +12,7 @@ NAMES = {"names"}
 # With the values single-node: everything is inside.
 INSIDE: dict[str, set[str]] = {
     "web": {*JOBS, "cache", "files", "postgresql", *NAMES},
-    "email": {*JOBS, "files", "postgresql", "mail", *NAMES},
+    "email": {*JOBS, "files", "mail", *NAMES},
     "image": {*JOBS, "files", *NAMES},
     "report": {*JOBS, "files", "postgresql", *NAMES},
     "payment": {*JOBS, "provider", *NAMES},
@@ -27,7 +27,7 @@ INSIDE: dict[str, set[str]] = {
 REDIS = {"outside:6380"}
 OUTSIDE: dict[str, set[str]] = {
     "web": {*REDIS, "outside:6379", "outside:6432", "outside:9000", *NAMES},
-    "email": {*REDIS, "outside:6432", "outside:9000", "outside:587", *NAMES},
+    "email": {*REDIS, "outside:9000", "outside:587", *NAMES},
     "image": {*REDIS, "outside:9000", *NAMES},
     "report": {*REDIS, "outside:6432", "outside:9000", *NAMES},
     "payment": {*REDIS, "outside:8443", *NAMES},

@@ -17,6 +17,7 @@ from servers import LossyWire, RedisServer
 from werkzeug.test import TestResponse
 
 from penstock.catalogue import BY_QUEUE
+from penstock.database import Database, User
 from penstock.settings import Settings
 
 MakeClient = Callable[..., FlaskClient]
@@ -85,6 +86,19 @@ def test_another_request_with_the_same_key_is_a_conflict_and_not_accepted(
     assert "'k-1'" in other.get_json()["detail"]
     assert queued(settings) == [first.get_json()["task_id"]]
     assert uploads(settings) == before
+
+
+def test_a_notification_is_the_same_job_when_its_user_has_changed_meanwhile(
+    client: FlaskClient, settings: Settings
+) -> None:
+    notice = {"user_id": 1, "title": "T", "message": "M"}
+    first = post(client, "/api/notifications", notice)
+    with Database(settings.database()).session() as session:
+        session.get_one(User, 1).email = "moved@example.com"
+    again = post(client, "/api/notifications", notice)
+
+    assert (again.status_code, again.data) == (202, first.data)
+    assert queued(settings) == [first.get_json()["task_id"]]
 
 
 def test_the_same_body_to_another_address_is_another_request(client: FlaskClient) -> None:

@@ -78,6 +78,46 @@ def test_a_job_is_queued_and_answered_with_where_to_follow_it(
     assert job in (None, message["headers"]["task"])
 
 
+def test_a_notification_carries_its_users_name_and_address_and_shows_neither(
+    client: FlaskClient, settings: Settings
+) -> None:
+    user = client.get("/api/user/1").get_json()
+    client.post("/api/notifications", json={"user_id": 1, "title": "T", "message": "M"})
+
+    [message] = queued(settings, "email")
+    assert message["job"] == {
+        "user_id": 1,
+        "title": "T",
+        "message": "M",
+        "name": user["name"],
+        "email": user["email"],
+    }
+    assert user["name"] not in str(message["headers"])
+    assert user["email"] not in str(message["headers"])
+
+
+def test_a_notification_to_nobody_is_refused_at_once(
+    client: FlaskClient, settings: Settings
+) -> None:
+    notice = {"user_id": 2**31 - 1, "title": "T", "message": "M"}
+    answer = client.post("/api/notifications", json=notice)
+
+    assert answer.status_code == 422
+    assert problems(answer) == {"user_id": "there is no user 2147483647"}
+    assert nothing_queued(settings)
+
+
+def test_a_notification_while_the_database_is_away_is_to_be_tried_again(
+    make_client: MakeClient, settings: Settings
+) -> None:
+    client = make_client(database_url=f"sqlite:///{settings.files}/absent/penstock.db")
+    answer = client.post("/api/notifications", json={"user_id": 1, "title": "T", "message": "M"})
+
+    assert (answer.status_code, answer.content_type) == (503, "application/problem+json")
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert nothing_queued(settings)
+
+
 def test_a_job_that_waits_is_pending_and_the_client_is_told_when_to_look_again(
     client: FlaskClient,
 ) -> None:

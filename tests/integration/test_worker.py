@@ -299,7 +299,7 @@ def test_a_redis_that_is_down_ends_the_worker_with_its_setting(settings: Setting
 
 def test_a_database_that_is_down_ends_a_worker_whose_jobs_read_it(settings: Settings) -> None:
     url = "postgresql://penstock:secret@127.0.0.1:1/penstock"
-    line = refusal(settings, "payment,email", database_url=url)
+    line = refusal(settings, "payment,report", database_url=url)
     assert "cannot reach the database at postgresql://127.0.0.1:1/penstock" in line
     assert "check PENSTOCK_DATABASE_URL" in line
     assert "secret" not in line

@@ -85,7 +85,6 @@ QUEUES = (
     Queue(
         name="email",
         package="penstock_email",
-        database=True,
         files=True,
         concurrency=2,
         grace=90,

@@ -10,16 +10,18 @@ from pydantic import BaseModel, BeforeValidator, Field
 from penstock.contracts import (
     EmailContent,
     EmailSend,
+    NotificationContent,
     NotificationSend,
     PaymentProcess,
     ReportExport,
 )
 from penstock.contracts.base import Contract, ShortLine
+from penstock.database import User
 from penstock.gate import AlreadyAcceptedError
 from penstock.producer import new_id
 from penstock.records import Record, State
 from penstock_web.idempotency import once
-from penstock_web.problems import parse
+from penstock_web.problems import Invalid, parse
 from penstock_web.services import services
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/api")
@@ -101,8 +103,14 @@ def send_email() -> tuple[Response, int, dict[str, str]]:
 
 @blueprint.post("/notifications")
 def send_notification() -> tuple[Response, int, dict[str, str]]:
-    """Accept a notification to a user."""
-    return accept(parse(NotificationSend))
+    """Accept a notification to a user, who is looked up here: the worker has no database."""
+    asked = parse(NotificationContent)
+    with services().database.session() as session:
+        user = session.get(User, asked.user_id)
+        if user is None:
+            raise Invalid(("user_id", f"there is no user {asked.user_id}"))
+        job = NotificationSend(**asked.model_dump(), name=user.name, email=user.email)
+    return accept(job)
 
 
 @blueprint.post("/reports")

@@ -45,7 +45,12 @@ def test_every_job_is_found_by_its_name_and_its_contract_and_no_two_share_either
 def test_every_message_among_the_contracts_is_one_jobs_message() -> None:
     # What a job answers with is named for the job's end (EmailSent), its parts for what they are.
     used = Counter(job.contract for job in BY_JOB.values())
-    parts = {contracts.EmailContent, contracts.Rendition, contracts.StoredFile}
+    parts = {
+        contracts.EmailContent,
+        contracts.NotificationContent,
+        contracts.Rendition,
+        contracts.StoredFile,
+    }
     models = {
         model
         for name in contracts.__all__

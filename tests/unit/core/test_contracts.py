@@ -24,7 +24,10 @@ FILE = {"key": "upload-in/0", "name": "a.csv", "content_type": "text/csv", "size
 MAIL = {"to": ["ada@example.com"], "subject": "Hello"}
 MESSAGES: list[tuple[type[BaseModel], dict[str, Any]]] = [
     (EmailSend, {**MAIL, "text": "T", "attachments": [FILE]}),
-    (NotificationSend, {"user_id": 1, "title": "T", "message": "M"}),
+    (
+        NotificationSend,
+        {"user_id": 1, "title": "T", "message": "M", "name": "N", "email": "n@example.com"},
+    ),
     (ImageProcess, {"source": FILE, "renditions": [{"name": "a", "width": 1, "height": 1}]}),
     (ReportExport, {"dataset": "orders", "columns": ["id"], "filters": ["id > 1"]}),
     (FilesExpire, {}),

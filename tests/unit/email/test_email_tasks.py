@@ -1,4 +1,4 @@
-from datetime import UTC, datetime
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +7,6 @@ from celery.exceptions import Retry
 from pydantic import ValidationError
 from servers import MailServer, Provider
 
-from penstock.database import Base, Database, User
 from penstock.records import Records, State
 from penstock.settings import Settings
 from penstock.stack import make_app
@@ -17,28 +16,23 @@ from penstock_email.smtp import MailRefusedError, MailServerUnavailableError
 from penstock_email.tasks import notify, send
 
 MAIL = {"to": ["ada@example.com"], "bcc": ["eve@example.com"], "subject": "Hello", "text": "Hi"}
-NOTICE = {"user_id": 7, "title": "Gate open", "message": "Water < 3 m\nand falling"}
+NOTICE = {
+    "user_id": 7,
+    "title": "Gate open",
+    "message": "Water < 3 m\nand falling",
+    "name": "Ada & Söhne",
+    "email": "ada@example.com",
+}
 
 
 @pytest.fixture
-def settings(redis_url: str, sqlite_url: str, tmp_path: Path, mail_server: MailServer) -> Settings:
+def settings(redis_url: str, tmp_path: Path, mail_server: MailServer) -> Settings:
     return Settings(
         broker_url=f"{redis_url}/0",
         results_url=f"{redis_url}/1",
-        database_url=sqlite_url,
         files=tmp_path / "files",
         smtp_port=mail_server.port,
     )
-
-
-@pytest.fixture
-def ada(settings: Settings) -> None:
-    """A user with the id 7."""
-    database = Database(settings.database())
-    Base.metadata.create_all(database.engine)
-    joined = datetime(2025, 1, 1, tzinfo=UTC)
-    with database.session() as session:
-        session.add(User(id=7, name="Ada & Söhne", email="ada@example.com", joined_at=joined))
 
 
 def run(name: str, job: dict[str, Any], settings: Settings, **options: Any) -> Any:
@@ -192,7 +186,6 @@ def test_a_message_outside_the_contract_fails_at_once(
     assert mail_server.attempts == 0
 
 
-@pytest.mark.usefixtures("ada")
 def test_a_notification_without_a_provider_goes_out_as_mail(
     settings: Settings, mail_server: MailServer
 ) -> None:
@@ -208,7 +201,6 @@ def test_a_notification_without_a_provider_goes_out_as_mail(
     assert "Water &lt; 3 m<br>and falling" in html.get_content()
 
 
-@pytest.mark.usefixtures("ada")
 def test_a_notification_goes_to_the_provider_where_there_is_one(
     settings: Settings, mail_server: MailServer, provider: Provider
 ) -> None:
@@ -218,11 +210,10 @@ def test_a_notification_goes_to_the_provider_where_there_is_one(
     (request,) = provider.requests
     assert request.path == "/notify"
     assert request.headers["Idempotency-Key"] == "job-1"
-    assert request.body == NOTICE | {"name": "Ada & Söhne", "email": "ada@example.com"}
+    assert request.body == NOTICE
     assert mail_server.mails == []
 
 
-@pytest.mark.usefixtures("ada")
 def test_a_notification_that_was_taken_is_not_given_again(
     settings: Settings, provider: Provider
 ) -> None:
@@ -232,7 +223,6 @@ def test_a_notification_that_was_taken_is_not_given_again(
     assert len(provider.requests) == 1
 
 
-@pytest.mark.usefixtures("ada")
 def test_a_provider_that_is_unavailable_is_tried_again_after_the_catalogues_delay(
     settings: Settings, provider: Provider
 ) -> None:
@@ -246,7 +236,6 @@ def test_a_provider_that_is_unavailable_is_tried_again_after_the_catalogues_dela
     assert [request.headers["Idempotency-Key"] for request in provider.requests] == ["job-1"] * 3
 
 
-@pytest.mark.usefixtures("ada")
 def test_a_notification_that_the_provider_refuses_fails_at_once(
     settings: Settings, mail_server: MailServer, provider: Provider
 ) -> None:
@@ -259,19 +248,13 @@ def test_a_notification_that_the_provider_refuses_fails_at_once(
     assert mail_server.mails == []
 
 
-@pytest.mark.usefixtures("ada")
-def test_a_user_who_does_not_exist_fails_at_once_and_is_named(
+def test_a_notification_from_before_it_named_its_user_fails_at_once_and_says_so(
     settings: Settings, mail_server: MailServer
 ) -> None:
-    result = run("notification.send", NOTICE | {"user_id": 8}, settings)
-    assert isinstance(result.result, LookupError)
-    assert "no user with the id 8" in str(result.result)
+    job = {field: NOTICE[field] for field in ("user_id", "title", "message")}
+    run("notification.send", job, settings)
+    record = Records.connect(settings).read("job-1")
+    assert record is not None
+    assert record.state == State.DEAD
+    assert re.search(r"\bname\b.*\bField required\b.*\bemail\b", str(record.error), re.DOTALL)
     assert mail_server.attempts == 0
-
-
-def test_a_database_that_cannot_be_read_is_tried_again(settings: Settings, tmp_path: Path) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    settings.database_url = f"sqlite:///{folder}"
-    with pytest.raises(Retry):
-        run("notification.send", NOTICE, settings, throw=True)

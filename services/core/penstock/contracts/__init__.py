@@ -10,6 +10,7 @@ from penstock.contracts.email import (
     EmailContent,
     EmailSend,
     EmailSent,
+    NotificationContent,
     NotificationSend,
     NotificationSent,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "FilesExpired",
     "ImageProcess",
     "ImageProcessed",
+    "NotificationContent",
     "NotificationSend",
     "NotificationSent",
     "PaymentProcess",

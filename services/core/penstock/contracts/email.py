@@ -77,12 +77,23 @@ class EmailSent(Contract):
     size: int
 
 
-class NotificationSend(Contract):
-    """Tell a user something, through the notification provider or else by mail."""
+class NotificationContent(Contract):
+    """What a user is to be told."""
 
     user_id: Annotated[int, Field(ge=1, le=2**31 - 1)]
     title: ShortLine
     message: Annotated[str, StringConstraints(min_length=1, max_length=10_000), Field(repr=False)]
+
+
+class NotificationSend(NotificationContent):
+    """Tell a user something, through the notification provider or else by mail.
+
+    `name` and `email` are the user's own at the time of the request, so that the worker needs no
+    database.
+    """
+
+    name: str = Field(repr=False)
+    email: str = Field(repr=False)
 
 
 class NotificationSent(Contract):
