@@ -207,6 +207,10 @@ def test_a_message_that_breaks_the_contract_fails_at_once(
 
 def test_memory_does_not_grow_with_the_rows(settings: Settings) -> None:
     def peak(rows: int) -> int:
+        # The least of three, for what awaits the garbage collector counts as well.
+        return min(peak_once(rows) for _ in range(3))
+
+    def peak_once(rows: int) -> int:
         tracemalloc.start()
         export(
             settings,

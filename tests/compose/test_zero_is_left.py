@@ -1,4 +1,4 @@
-"""The last of these tests, for they take the stack down."""
+"""The last of these tests, by its name too, for it takes the stack down."""
 
 import pytest
 
