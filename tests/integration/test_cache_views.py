@@ -612,3 +612,27 @@ def test_a_back_end_that_is_not_ours_is_refused_by_name() -> None:
         App(CACHE_TYPE="RedisCache")
     with pytest.raises(ValueError, match="no subclass"):
         App(CACHE_TYPE="flask_caching.backends.NullCache")
+
+
+def test_a_miss_asks_redis_twice_and_a_hit_of_another_process_once(redis_url: str) -> None:
+    server = Redis.from_url(redis_url)
+    apps = [App(CACHE_TYPE="TieredCache", CACHE_REDIS_URL=f"{redis_url}/0") for _ in range(2)]
+    for app in apps:
+        app.view("/<name>", lambda name: name, tags=["all"])
+        app.asked("/first")
+
+    def asked(app: App) -> tuple[str | None, int]:
+        before: Any = server.info("commandstats")
+        [outcome] = app.asked("/second")
+        after: Any = server.info("commandstats")
+        return outcome, after["cmdstat_evalsha"]["calls"] - before["cmdstat_evalsha"]["calls"]
+
+    assert asked(apps[0]) == ("miss", 2)
+    assert asked(apps[1]) == ("hit", 1)
+
+
+def test_an_answer_that_varies_and_has_tags_is_found_by_another_process(redis_url: str) -> None:
+    apps = [App(CACHE_TYPE="TieredCache", CACHE_REDIS_URL=f"{redis_url}/0") for _ in range(2)]
+    for app in apps:
+        app.view("/v", lambda: Response("v", headers={"Vary": "Accept"}), tags=["all"])
+    assert [app.asked("/v") for app in apps] == [["miss"], ["hit"]]

@@ -90,6 +90,23 @@ class Backend(BaseCache):
             self.tier.put(filling, entry)
         return entry, "store"
 
+    def look_or_lead(
+        self, key: str, tags: tuple[str, ...], lifetime: Lifetime, waiting: Callable[[], None]
+    ) -> tuple[Entry | None, str, Lead | None]:
+        """As `look`, and take the lead in the same question where nothing is kept.
+
+        There may be neither: see `Flights.lead`. Raises Again.
+        """
+        entry = self.tier.get(key)
+        if entry is not None:
+            return entry, "process", None
+        if self.store is not None:
+            self._listen()
+        asked, found = self.flights.look(key, tags, lifetime, waiting)
+        if isinstance(found, Lead):
+            return None, "", found
+        return (found, "store", None) if asked else (*self.look(key), None)
+
     def refresh(self, key: str, entry: Entry, compute: Callable[[], None]) -> None:
         """Have a stale entry computed anew by another thread, unless that is being done.
 

@@ -66,6 +66,7 @@ class Exchange:
         self._replay = replay
         self._key = ""
         self._lead: Lead | None = None
+        self._waited = False
         self._old: Entry | None = None
 
     def enter(self, rule: Rule) -> Answer | None:
@@ -87,13 +88,17 @@ class Exchange:
 
     def _enter(self, rule: Rule) -> Answer | None:
         self._key = keys.of(self.environ)
-        entry, tier = self.backend.look(self._key)
+        if rule.names or rule.user is not None:
+            # What is kept is under a narrower key; here is only on what it depends.
+            entry, tier = self.backend.look(self._key)
+        else:
+            entry, tier = self._look(rule)
         known = _names(entry)
         if known is not None or rule.names or rule.user is not None:
             names = rule.names | (known or frozenset())
             self._key = keys.variant(self._key, self.environ, names, rule.user)
             self.rule = replace(rule, names=names)
-            entry, tier = self.backend.look(self._key)
+            entry, tier = self._look(rule)
         answer = None if entry is None else answer_of(entry)
         if entry is not None and answer is not None:
             now = time()
@@ -107,7 +112,27 @@ class Exchange:
         if self.environ["REQUEST_METHOD"] == "HEAD":
             self._count("misses")
             return None
+        if self._lead is not None or (entry is None and self._waited):
+            # It has the lead, or has waited for as long as it may.
+            self._count("misses")
+            self._count("computations")
+            return None
         return self._lead_or_follow(rule)
+
+    def _look(self, rule: Rule) -> tuple[Entry | None, str]:
+        """Return what is kept; where nothing is, the lead may be taken at the same time."""
+        if self.anew or self.environ["REQUEST_METHOD"] == "HEAD":
+            return self.backend.look(self._key)
+        self._waited = False
+
+        def waiting() -> None:
+            self._waited = True
+            self._count("waits")
+
+        entry, tier, self._lead = self.backend.look_or_lead(
+            self._key, rule.tags, rule.lifetime, waiting
+        )
+        return entry, tier
 
     def _lead_or_follow(self, rule: Rule) -> Answer | None:
         flights = self.backend.flights

@@ -112,6 +112,28 @@ class Flights:
                 continue
             return turn.entry
 
+    def look(
+        self, key: str, tags: tuple[str, ...], lifetime: Lifetime, waiting: Callable[[], None]
+    ) -> tuple[bool, Lead | Entry | None]:
+        """Ask at once for what is kept and, where nothing is, for the lead.
+
+        Returns whether that was asked, which it is not while this process is at the key already,
+        and what `lead` returns, or an entry of any age. Raises Again.
+        """
+        turn, mine = self._join(key, tags)
+        if not mine:
+            return False, None
+        token = uuid4().hex
+        begun = self._ask(turn, token, lifetime, missing=True)
+        if begun is None or begun.taken:
+            return True, Lead(self, turn, token, begun)
+        if begun.entry is not None:
+            # Whoever follows looks again, and finds it in the tier, unless it is fresh.
+            again = begun.entry.label == VARIES or not _fresh(begun.entry)
+            return True, self._found(turn, token, begun, again=again)
+        deadline = monotonic() + self.wait
+        return True, self._lead_everywhere(turn, lifetime, deadline, waiting, told=False)
+
     def lead_at_once(self, key: str, tags: tuple[str, ...], lifetime: Lifetime) -> Lead | None:
         """Return the lead where nobody has it and nothing fresh is there, without waiting."""
         turn, mine = self._join(key, tags)
@@ -142,7 +164,9 @@ class Flights:
             turn = self._turns[key] = _Turn(self.tier.begin(key, tags))
             return turn, True
 
-    def _ask(self, turn: _Turn, token: str, lifetime: Lifetime) -> Begun | None:
+    def _ask(
+        self, turn: _Turn, token: str, lifetime: Lifetime, *, missing: bool = False
+    ) -> Begun | None:
         """Return what the store says, or None where there is no store to ask."""
         if self.store is None:
             return None
@@ -150,7 +174,11 @@ class Flights:
         filling = turn.filling
         try:
             return self.store.begin(
-                filling.key, tuple(filling.tags or ()), token, life or float("inf")
+                filling.key,
+                tuple(filling.tags or ()),
+                token,
+                life or float("inf"),
+                missing=missing,
             )
         except Away:
             return None

@@ -61,7 +61,12 @@ GENERATIONS = f"{_GENERATIONS} return generations(1, ARGV[1], ARGV[2])"
 # A computation of one generation of its tags does not wait for that of an older one.
 BEGIN = f"""
 {_GENERATIONS}
-local entry, lock = redis.call('GET', KEYS[1]), redis.call('GET', KEYS[2])
+local entry = redis.call('GET', KEYS[1])
+if entry and ARGV[5] == '1' then
+  -- Nothing is written, so that a full server is still read.
+  return {{0, entry, #KEYS > 2 and redis.call('MGET', unpack(KEYS, 3)) or {{}}}}
+end
+local lock = redis.call('GET', KEYS[2])
 local now = generations(3, ARGV[2], ARGV[3])
 local mine = ' ' .. table.concat(now, ' ')
 if lock and string.sub(lock, -#mine) == mine then
@@ -127,17 +132,21 @@ class RedisStore:
             now = cast("list[bytes | None]", self.client.mget(*map(self._tag, entry.tags)))
         return entry if now == [it.encode() for it in entry.tags.values()] else None
 
-    def begin(self, key: str, tags: tuple[str, ...], token: str, life: float) -> Begun:
+    def begin(
+        self, key: str, tags: tuple[str, ...], token: str, life: float, *, missing: bool = False
+    ) -> Begun:
         """See Store."""
         keys = [self._entry(key), self._lock_of(key), *map(self._tag, tags)]
         with self._asked():
-            taken, data, now = self._begin(keys, [token, uuid4().hex, _remembered(life), LOCK])
-        generations = dict(zip(tags, (it.decode() for it in now), strict=True))
+            taken, data, now = self._begin(
+                keys, [token, uuid4().hex, _remembered(life), LOCK, int(missing)]
+            )
+        generations = dict(zip(tags, ((it or b"").decode() for it in now), strict=True))
         if taken:
             with self._lock:
                 self._held[key] = token
         entry = unseal(data)
-        if entry is not None and entry.tags != generations:
+        if entry is not None and not entry.tags.items() <= generations.items():
             entry = None
         return Begun(taken=bool(taken), entry=entry, generations=generations)
 

@@ -32,10 +32,13 @@ class Store(Protocol):
     def look(self, key: str) -> Entry | None:
         """Return what is under `key`, where every tag of it is still in its generation."""
 
-    def begin(self, key: str, tags: tuple[str, ...], token: str, life: float) -> Begun:
+    def begin(
+        self, key: str, tags: tuple[str, ...], token: str, life: float, *, missing: bool = False
+    ) -> Begun:
         """Take the lock of `key` and return what is there, and the tags' generations.
 
-        `life` is for how long the generations must be remembered.
+        `life` is for how long the generations must be remembered. With `missing` the lock is taken
+        only where nothing is kept.
         """
 
     def generations(self, tags: tuple[str, ...], life: float) -> dict[str, str]:
@@ -102,13 +105,15 @@ class CachelibStore:
         now = self._cache.get_many(*(self._tag(tag) for tag in entry.tags))
         return entry if list(now) == list(entry.tags.values()) else None
 
-    def begin(self, key: str, tags: tuple[str, ...], token: str, life: float) -> Begun:
+    def begin(
+        self, key: str, tags: tuple[str, ...], token: str, life: float, *, missing: bool = False
+    ) -> Begun:
         """See Store."""
         generations = self.generations(tags, life)
         entry = self._read(key)
-        if entry is not None and entry.tags != generations:
+        if entry is not None and not entry.tags.items() <= generations.items():
             entry = None
-        return Begun(taken=True, entry=entry, generations=generations)
+        return Begun(taken=entry is None or not missing, entry=entry, generations=generations)
 
     def generations(self, tags: tuple[str, ...], life: float) -> dict[str, str]:
         """See Store."""
