@@ -77,17 +77,13 @@ def before_start() -> list[Finding]:
     engine = list(_engine())
     if engine:
         return engine
-    checks: tuple[Callable[[], Findings], ...] = (
-        _keys,
-        _values,
-        _secrets,
-        _volumes,
-        _ports,
-        _memory,
-        _disk,
-        _clock,
-    )
-    return [finding for check in checks for finding in check()]
+    written: tuple[Callable[[], Findings], ...] = (_keys, _values, _secrets, _ports)
+    found = [finding for check in written for finding in check()]
+    if any(finding.level == "error" for finding in found):
+        # The others ask Compose, which would say the same again in words of its own.
+        return found
+    there: tuple[Callable[[], Findings], ...] = (_volumes, _memory, _disk, _clock)
+    return found + [finding for check in there for finding in check()]
 
 
 def _engine() -> Findings:

@@ -102,6 +102,16 @@ def test_a_port_in_use_is_told_with_the_key_that_sets_another(
     )
 
 
+def test_a_value_that_compose_cannot_read_is_told_once(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "_engine", lambda: iter(()))
+    with env_file.open("a") as stream:
+        stream.write("PENSTOCK_CPUS=many\n")
+    errors = [found.text for found in doctor.before_start() if found.level == "error"]
+    assert [text.split()[0] for text in errors] == ["PENSTOCK_CPUS"]
+
+
 def test_a_malformed_port_is_told(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containers, "are_up", lambda: False)
     env_file.write_text("PENSTOCK_WEB_PORT=web\n")
