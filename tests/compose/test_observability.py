@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 import yaml
+from helm.chart import with_values
 
 from compose.conftest import ROOT, Stack
 from penstock.catalogue import BY_QUEUE
@@ -61,6 +62,39 @@ def test_a_rule_that_is_blunted_fails_its_test(tmp_path: Path) -> None:
     blunt.chmod(0o644)
     with pytest.raises(AssertionError, match="PenstockRedisMemoryHigh"):
         promtool("test", "rules", "/rules/cases.yml", rules=blunt, cases=CASES)
+
+
+def of_a_release(cases: str) -> str:
+    """Return the cases as they are where the chart's monitors name what is scraped."""
+    ours = 'namespace="jobs",job="penstock"'
+    cases = re.sub(r"'(penstock_\w+)(?:\{(.*?)\})?'", rf"'\1{{{ours},\2}}'", cases)
+    cases = re.sub(r"(?<=up\{)job=\"penstock-\w+\"", ours, cases)
+    cases = cases.replace("severity=", 'namespace="jobs",release="penstock",severity=')
+    # What is missing has the labels that it is looked for by.
+    cases = re.sub(r"(?<=labels: 'ALERTS\{)(?=alertname=\"PenstockNotS)", 'job="penstock",', cases)
+    return cases.replace('job="penstock-web"', 'job="penstock"')
+
+
+def test_each_alert_of_the_chart_does_so_for_its_release(tmp_path: Path) -> None:
+    chart = with_values("monitoring: {prometheusRule: {enabled: true}}")
+    rules, cases = tmp_path / "rules.yml", tmp_path / "cases.yml"
+    rules.write_text(yaml.safe_dump(chart.one("PrometheusRule", "alerts")["spec"]))
+    cases.write_text(of_a_release(CASES.read_text()))
+    for path in (rules, cases):
+        path.chmod(0o644)
+    promtool("test", "rules", "/rules/cases.yml", rules=rules, cases=cases)
+
+
+def test_no_alert_of_the_chart_is_about_another_release(tmp_path: Path) -> None:
+    chart = with_values("monitoring: {prometheusRule: {enabled: true}}")
+    rules, cases = tmp_path / "rules.yml", tmp_path / "cases.yml"
+    rules.write_text(yaml.safe_dump(chart.one("PrometheusRule", "alerts")["spec"]))
+    theirs = of_a_release(CASES.read_text()).replace('job="penstock"', 'job="another"')
+    cases.write_text(theirs)
+    for path in (rules, cases):
+        path.chmod(0o644)
+    with pytest.raises(AssertionError, match="PenstockRedisDown"):
+        promtool("test", "rules", "/rules/cases.yml", rules=rules, cases=cases)
 
 
 def test_what_the_dashboard_asks_can_be_parsed(tmp_path: Path) -> None:

@@ -142,6 +142,12 @@ def unreferenced(rendered: Rendered) -> list[str]:
     for part, pod in rendered.pods():
         for volume in pod["spec"].get("volumes", []):
             faults += [f"{part}: {fault}" for fault in _unmade(volume, made, release)]
+        for container in containers(pod):
+            for variable in container.get("env", []):
+                if found := variable.get("valueFrom", {}).get("secretKeyRef"):
+                    secret = {"secret": {"name": found["name"], "items": [{"key": found["key"]}]}}
+                    volume = {"projected": {"sources": [secret]}}
+                    faults += [f"{part}: {fault}" for fault in _unmade(volume, made, release)]
     return faults
 
 

@@ -47,10 +47,6 @@ CHART_ALONE = {
     "PENSTOCK_FILES_TTL": "of all that use files",
     "PENSTOCK_IMAGE_MAX_PIXELS": "of all that use files",
 }
-COMPOSE_ALONE = {
-    "PENSTOCK_CACHE_LOCAL_SIZE": "web.extraEnv",
-    "PENSTOCK_CACHE_LOCAL_POLICY": "web.extraEnv",
-}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +61,7 @@ def _container(of: Rendered, part: str) -> dict[str, Any]:
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_gets_the_same_variables(full: Rendered, name: str) -> None:
     ours = environment(_container(full, name)).keys() - CHART_ALONE.keys()
-    theirs = COMPOSE[name]["environment"].keys() - CHART_ALONE.keys() - COMPOSE_ALONE.keys()
+    theirs = COMPOSE[name]["environment"].keys() - CHART_ALONE.keys()
     assert ours == theirs
 
 

@@ -1,3 +1,14 @@
+{{/* Below which paths Flower answers whoever asks, for Prometheus and probes: from outside web answers
+there, which has nothing at such an address, or wants its key. A proxy takes the longest path that
+fits, of Ingress and Gateway API alike. list $ part. JSON. */}}
+{{- define "penstock.closed" -}}
+{{- $closed := list -}}
+{{- if eq (last .) "flower" -}}
+{{- range list "metrics" "healthcheck" }}{{ $closed = append $closed (printf "%s/%s" (first $).Values.flower.prefix .) }}{{ end -}}
+{{- end -}}
+{{- toJson $closed -}}
+{{- end -}}
+
 {{/* An Ingress: dict root part paths values. */}}
 {{- define "penstock.ingress" -}}
 {{- $name := include "penstock.object" (list .root .part) -}}
@@ -28,6 +39,11 @@ spec:
             pathType: Prefix
             backend: {service: {name: {{ $name }}, port: {name: http}}}
           {{- end }}
+          {{- range include "penstock.closed" (list $.root $.part) | fromJsonArray }}
+          - path: {{ . }}
+            pathType: Prefix
+            backend: {service: {name: {{ include "penstock.object" (list $.root "web") }}, port: {name: http}}}
+          {{- end }}
     {{- end }}
 {{- end -}}
 
@@ -55,4 +71,12 @@ spec:
         {{- end }}
       backendRefs:
         - {name: {{ include "penstock.object" (list .root .part) }}, port: {{ int .port }}}
+    {{- with include "penstock.closed" (list .root .part) | fromJsonArray }}
+    - matches:
+        {{- range . }}
+        - path: {type: PathPrefix, value: {{ . }}}
+        {{- end }}
+      backendRefs:
+        - {name: {{ include "penstock.object" (list $.root "web") }}, port: {{ int $.root.Values.web.service.port }}}
+    {{- end }}
 {{- end -}}

@@ -10,6 +10,7 @@ what was given, whether it is ours to choose, and the key in values.yaml. */}}
 {{- $values := $root.Values -}}
 {{- $at := dict
   "api_key" (list $values.api "key" "api" true)
+  "operator_key" (list $values.api.operator "key" "api.operator" false)
   "smtp_password" (list $values.smtp "password" "smtp" false)
   "payment_key" (list $values.payment "key" "payment" false)
   "flower_sign_in" (list $values.flower "signIn" "flower" true)
@@ -81,7 +82,7 @@ what was given, whether it is ours to choose, and the key in values.yaml. */}}
 {{- range $role := include "penstock.roles" (list $root $needs) | fromJsonArray -}}
 {{- if has $role $own }}{{ $wanted = append $wanted (printf "redis_%s" $user) }}{{ else }}{{ $wanted = append $wanted (printf "%s_password" $role) }}{{ end -}}
 {{- end -}}
-{{- $more := dict "api" "api_key" "database" "database_password" "mail" "smtp_password" "payment" "payment_key" "flower" "flower_sign_in" -}}
+{{- $more := dict "api" "api_key" "operator" "operator_key" "database" "database_password" "mail" "smtp_password" "payment" "payment_key" "flower" "flower_sign_in" -}}
 {{- range $need := $needs -}}
 {{- with get $more $need }}{{ $wanted = append $wanted . }}{{ end -}}
 {{- if and (eq $need "files") (eq $root.Values.files.store "s3") }}{{ $wanted = append $wanted "s3_secret_access_key" }}{{ end -}}
