@@ -67,9 +67,13 @@ class Pod:
 
     @property
     def container(self) -> Manifest:
-        """The container that it is there for; the chart's pods have one each."""
-        [container] = self.spec["containers"]
-        return dict(container)
+        """The container that it is there for."""
+        return dict(self.spec["containers"][0])
+
+    @property
+    def beside(self) -> dict[str, Manifest]:
+        """The containers that run beside it, in its network, by the names they have here."""
+        return {f"{self.name}-{it['name']}": it for it in self.spec["containers"][1:]}
 
     def run(self) -> None:
         """Start it: what comes first, then its container, then its probes until it ends."""
@@ -79,6 +83,8 @@ class Pod:
             for container in self.spec.get("initContainers", []):
                 self._first(container)
             docker(*self._words(self.container, self.name, "--detach"))
+            for name, container in self.beside.items():
+                docker(*self._words(container, name, "--detach"))
             self.address = self._inspect("{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}")
             self._probe(began)
         except PodFailedError as error:
@@ -128,7 +134,7 @@ class Pod:
     def remove(self) -> None:
         """Take its container and its volumes away."""
         self.ending.set()
-        docker("rm", "--force", "--volumes", self.name, check=False)
+        docker("rm", "--force", "--volumes", *self.beside, self.name, check=False)
         for volume in self.spec.get("volumes", []):
             docker("volume", "rm", "--force", self._volume(volume["name"]), check=False)
 
@@ -160,8 +166,11 @@ class Pod:
     def _words(self, container: Manifest, name: str, *options: str) -> list[str]:
         """Return the `docker run` of a container."""
         context = {**self.spec["securityContext"], **container["securityContext"]}
-        words = ["run", "--name", name, "--hostname", self.name[:63], *options]
-        words += ["--network", self.cluster.network]
+        words = ["run", "--name", name, *options]
+        if name in self.beside:
+            words += ["--network", f"container:{self.name}"]
+        else:
+            words += ["--network", self.cluster.network, "--hostname", self.name[:63]]
         if container is not None and container["name"] == self.container["name"]:
             aliases = self.cluster.services.get(self.part, [])
             words += [word for alias in aliases for word in ("--network-alias", alias)]
@@ -177,7 +186,7 @@ class Pod:
         if self.spec.get("shareProcessNamespace"):
             words.append("--init")
         for entry in container.get("env", []):
-            words += ["--env", f"{entry['name']}={entry['value']}"]
+            words += ["--env", f"{entry['name']}={self.cluster.value(entry)}"]
         for mount in container.get("volumeMounts", []):
             what = f"type=volume,src={self._volume(mount['name'])},dst={mount['mountPath']}"
             words += [
@@ -297,6 +306,13 @@ class Cluster:
                 content = b64decode(secret["data"][item["key"]])
                 found[item["path"]] = (content, volume["projected"]["defaultMode"])
         return found
+
+    def value(self, variable: Manifest) -> str:
+        """Return the value of a variable, which may be in a Secret."""
+        if "valueFrom" not in variable:
+            return str(variable["value"])
+        at = variable["valueFrom"]["secretKeyRef"]
+        return b64decode(self._named("Secret", at["name"])["data"][at["key"]]).decode()
 
     def _named(self, kind: str, name: str) -> Manifest:
         return next(it for it in self.rendered.all(kind) if it["metadata"]["name"] == name)

@@ -26,7 +26,11 @@ OLD, NEW = "chart-old", "chart-new"
 SERVICES = ("web", "email", "image", "report", "payment", "scheduler", "flower", "dev")
 # A Service is a name here, so its port has to be its pods'. Two pods of web, so that each is
 # rolled; and retries that come while the tests run.
-VALUES = GIVEN + "web: {replicas: 2, service: {port: 8000}}\njobs: {retryScale: 0.02}\n"
+VALUES = f"""{GIVEN}
+web: {{replicas: 2, service: {{port: 8000}}}}
+jobs: {{retryScale: 0.02}}
+monitoring: {{redisExporter: {{enabled: true}}}}
+"""
 
 
 def values(tag: str) -> Rendered:
@@ -137,6 +141,14 @@ def test_the_tests_of_the_release_pass(release: Cluster) -> None:
     assert {line.partition(":")[0] for line in said.splitlines()} == {
         *("image", "report", "email", "payment"),
     }
+
+
+def test_an_exporter_reads_its_redis(release: Cluster) -> None:
+    exporting = [pod for pod in release.pods if pod.beside]
+    assert {pod.part for pod in exporting} == {"broker", "results", "cache", "files"}
+    for pod in exporting:
+        said = requests.get(f"http://{pod.address}:9121/metrics", timeout=10).text.splitlines()
+        assert {"redis_up 1", 'redis_exporter_last_scrape_error{err=""} 0'} <= {*said}
 
 
 def test_an_upgrade_under_load_loses_no_job_and_fails_no_request(release: Cluster) -> None:
