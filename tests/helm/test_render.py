@@ -1,6 +1,7 @@
 """What every set of values in ci/ renders."""
 
 import json
+import re
 from functools import cache
 from typing import Any
 
@@ -17,6 +18,7 @@ from helm.chart import (
     SETS,
     Manifest,
     Rendered,
+    pod_of,
     rendered,
     run,
     template,
@@ -206,6 +208,32 @@ def test_another_version_of_penstock_does_not_start_servers_anew() -> None:
     for role in ("broker", "results", "files", "postgresql"):
         one, other = kept.one("StatefulSet", role), then.one("StatefulSet", role)
         assert one["spec"] == other["spec"]
+
+
+def _asked_for(pod: Manifest, what: str) -> float:
+    """Return how much of memory, in bytes, or of processors a pod wants to have for itself."""
+    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "m": 0.001}
+    first, rest = (
+        [
+            float(re.sub(r"[a-zA-Z]+$", "", text)) * units.get(re.sub(r"^[0-9.]+", "", text), 1)
+            for it in pod["spec"].get(key, [])
+            for text in [str(it["resources"]["requests"][what])]
+        ]
+        for key in ("initContainers", "containers")
+    )
+    return max([sum(rest), *first])
+
+
+def test_a_small_node_has_room_for_all_pods_and_for_those_of_an_upgrade() -> None:
+    """Two processors and 4 GiB, of which a node keeps a fifth for itself; without the exporters."""
+    pods = [pod for part, pod in rendered("single-node").pods() if part != "test"]
+    rolled = [
+        pod_of(it)
+        for it in rendered("single-node").all("Deployment")
+        if it["spec"]["strategy"]["type"] == "RollingUpdate"
+    ]
+    for what, there in (("memory", 4 * 2**30), ("cpu", 2)):
+        assert sum(_asked_for(pod, what) for pod in [*pods, *rolled]) < 0.8 * there
 
 
 def test_another_version_migrates_by_another_job() -> None:

@@ -296,6 +296,7 @@ BAD = [
     ("cache: {local: {policy: fifo}}", "cache.local.policy"),
     ("api: {operator: {existingSecret: a, existingSecretKeys: {key: ''}}}", "api.operator"),
     ("workers: {redis: {}}", "workers.redis"),
+    ("fullnameOverride: 1-penstock", "fullnameOverride"),
     ("postgresql: {persistence: {size: ten}}", "postgresql.persistence.size"),
     ("smtp: {port: 0}", "smtp.port"),
     ("smtp: {security: ssl}", "smtp.security"),
