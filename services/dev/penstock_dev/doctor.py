@@ -36,6 +36,13 @@ PORTS = {
         "PENSTOCK_MAIL_PORT": 1080,
         "PENSTOCK_PROVIDER_PORT": 8090,
     },
+    "compose.debug.yaml": {
+        "PENSTOCK_DEBUG_WEB_PORT": 5678,
+        "PENSTOCK_DEBUG_EMAIL_PORT": 5679,
+        "PENSTOCK_DEBUG_IMAGE_PORT": 5680,
+        "PENSTOCK_DEBUG_REPORT_PORT": 5681,
+        "PENSTOCK_DEBUG_PAYMENT_PORT": 5682,
+    },
     "compose.observability.yaml": {"PENSTOCK_PROMETHEUS_PORT": 9090, "PENSTOCK_GRAFANA_PORT": 3000},
 }
 UNITS = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30}
@@ -228,7 +235,7 @@ def _ports() -> Findings:
     ours = containers.are_up()
     for name, default in ports.items():
         value = given.get(name) or str(default)
-        if not re.fullmatch(r"\d+", value) or not 0 <= int(value) <= 65535:
+        if not re.fullmatch(r"\d+", value) or not 1 <= int(value) <= 65535:
             yield _error(f"{name} is {value!r} in .env: it must be a port, from 1 to 65535")
         elif not ours and _is_taken(int(value)):
             yield _error(f"the port {value} is in use: set {name} in .env to another one")
@@ -312,7 +319,9 @@ def _containers() -> Findings:
 
 def _roles() -> Findings:
     roles: tuple[Role, ...] = ("broker", "results", "cache")
-    for role in roles:
+    # A server that is somewhere else is none of our services.
+    ours = containers.compose("config", "--services").split()
+    for role in (role for role in roles if role in ours):
         try:
             said = containers.redis(role, "info")
         except containers.ContainersError as error:

@@ -112,8 +112,32 @@ def test_a_value_that_compose_cannot_read_is_told_once(
     assert [text.split()[0] for text in errors] == ["PENSTOCK_CPUS"]
 
 
-def test_a_malformed_port_is_told(env_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("value", ["web", "0", "65536", "-1", "80.5"])
+def test_what_is_no_port_is_told(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
     monkeypatch.setattr(containers, "are_up", lambda: False)
-    env_file.write_text("PENSTOCK_WEB_PORT=web\n")
+    env_file.write_text(f"PENSTOCK_WEB_PORT={value}\n")
     [finding] = doctor._ports()
-    assert finding.text.startswith("PENSTOCK_WEB_PORT is 'web' in .env: it must be a port")
+    assert finding.text == (
+        f"PENSTOCK_WEB_PORT is {value!r} in .env: it must be a port, from 1 to 65535"
+    )
+
+
+def test_a_server_that_is_somewhere_else_is_not_looked_for(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def compose(*words: str) -> str:
+        return "web\ncache\n"
+
+    def redis(role: str, *words: str) -> str:
+        asked.append(role)
+        raise containers.ContainersError("it is down")
+
+    monkeypatch.setattr(containers, "compose", compose)
+    monkeypatch.setattr(containers, "redis", redis)
+    [finding] = doctor._roles()
+    assert finding.text == "the cache does not answer: it is down"
+    assert asked == ["cache"]
