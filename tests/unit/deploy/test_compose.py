@@ -8,9 +8,11 @@ from typing import Any
 
 import compose_files
 import pytest
+import yaml
 
 from penstock.catalogue import QUEUES, Queue
 from penstock.settings import PREFIX, Settings
+from penstock_dev import doctor
 from penstock_dev.embedded import procfile
 from penstock_dev.redis_users import SERVICES
 
@@ -35,6 +37,18 @@ ADDED = {name: service for name, service in OVER.items() if name not in BASE}
 EVERY = {**BASE, **ADDED}
 # The image has nothing that could ask; Prometheus does.
 UNASKED = {name for name in OBSERVABILITY if name.endswith("-exporter")}
+
+
+def test_the_project_has_one_name_whichever_file_is_the_first() -> None:
+    way_in = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    assert way_in["name"] == compose_files.read("compose.yaml")["name"] == "penstock"
+
+
+@pytest.mark.parametrize("path", sorted(DEPLOY.glob("compose*.yaml")), ids=lambda path: path.name)
+def test_the_doctor_knows_each_port_that_is_published(path: Path) -> None:
+    known = {"compose.yaml": doctor.WEB_PORT, **doctor.PORTS}.get(path.name, {})
+    published = re.findall(r"\$\{(PENSTOCK_\w+_PORT):-(\d+)}", path.read_text())
+    assert {name: int(port) for name, port in published} == known
 
 
 def test_containers_and_the_procfile_run_the_same_commands() -> None:
