@@ -317,11 +317,12 @@ class Cluster:
     def _named(self, kind: str, name: str) -> Manifest:
         return next(it for it in self.rendered.all(kind) if it["metadata"]["name"] == name)
 
-    def apply(self, rendered: Rendered, limit: float = 180) -> None:
+    def apply(self, rendered: Rendered, limit: float = 180, servers_after: float = 0) -> None:
         """Bring it to what was rendered, as the controllers do; returns when all are ready.
 
         A part whose pod is unchanged is left alone. One that is rolled out gets its new pod before
-        the old one ends, one that is recreated after it.
+        the old one ends, one that is recreated after it. `servers_after` is the seconds by which
+        the servers come later than what needs them, as where their image has yet to be pulled.
         """
         before = dict(self.rendered.pods())
         self.rendered = rendered
@@ -330,7 +331,11 @@ class Cluster:
             if service["metadata"]["name"] not in names:
                 names.append(service["metadata"]["name"])
         old, new = [], []
-        for manifest in rendered.all("Deployment", "StatefulSet", "Job"):
+        kinds = ("Deployment", "Job", "StatefulSet")
+        for manifest in sorted(rendered.all(*kinds), key=lambda it: kinds.index(it["kind"])):
+            if manifest["kind"] == "StatefulSet":
+                sleep(servers_after)
+                servers_after = 0
             part = part_of(manifest)
             if before.get(part) == pod_of(manifest):
                 continue
@@ -400,11 +405,6 @@ class Cluster:
         if code:
             raise PodFailedError(f"the test ended with {code}: {said}")
         return said
-
-    def uninstall(self) -> None:
-        """End all pods at once, each with its grace, whichever needs which."""
-        self._end(list(self.pods))
-        self._healthy()
 
     def close(self) -> None:
         """Take everything away."""
