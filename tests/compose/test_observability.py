@@ -5,7 +5,7 @@ import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic, sleep, time
 from typing import Any
 
 import pytest
@@ -147,6 +147,13 @@ def test_every_target_is_up(stack: Stack) -> None:
     until(up, "every target is up")
     assert value(stack, "sum(redis_up)") == 3
     assert value(stack, "max(penstock_broker_up)") == 1
+
+
+def test_an_exporter_is_let_in_after_its_password_was_changed(stack: Stack) -> None:
+    changed = stack.task("rotate", "redis_exporter")
+    assert changed.returncode == 0, changed.stderr
+    since = f"redis_up == 1 and timestamp(redis_up) > {time()}"
+    until(lambda: value(stack, f"count({since})") == 3, "each server is seen with the new one")
 
 
 def test_the_rules_are_those_of_the_file_and_can_be_evaluated(stack: Stack) -> None:

@@ -7,6 +7,8 @@ from penstock_dev import containers, redis_users, secret_files
 from penstock_dev.archive import Say
 
 NAMES = (*secret_files.OURS, *secret_files.THEIRS)
+# What a service has mounted in place of the secret that it is made of.
+MOUNTED = {"flower_password": "flower_sign_in", "redis_exporter": "redis_exporter_passwords"}
 # The old password comes by standard input, since the file has the new one already.
 LOAD = "read -r REDISCLI_AUTH; export REDISCLI_AUTH; redis-cli --user operator -e acl load"
 
@@ -38,7 +40,7 @@ def rotate(name: str, say: Say) -> None:
 
 def _users_of(name: str) -> Iterable[str]:
     """Return the services that run and have a secret mounted, servers left out: they were told."""
-    source = "flower_sign_in" if name == "flower_password" else name
+    source = MOUNTED.get(name, name)
     services = json.loads(containers.compose("config", "--format", "json"))["services"]
     for service in containers.running().keys() - {*redis_users.ROLES, "postgres"}:
         if source in {secret["source"] for secret in services[service].get("secrets", ())}:
