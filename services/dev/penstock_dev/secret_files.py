@@ -6,7 +6,8 @@ from secrets import token_urlsafe
 
 from penstock_dev import redis_users
 
-# Made here; what others issue (mail server, payment provider, S3) begins as an empty file: not set.
+# Made here; what others issue (mail server, payment provider, S3) and a key that need not be there
+# begin as empty files: not set.
 OURS = (
     "api_key",
     "database_password",
@@ -14,7 +15,7 @@ OURS = (
     "grafana_password",
     *(f"redis_{user}" for user in redis_users.USERS),
 )
-THEIRS = ("smtp_password", "payment_key", "s3_secret_access_key")
+THEIRS = ("smtp_password", "payment_key", "s3_secret_access_key", "operator_key")
 # The files made of those above, which are written anew each time.
 MADE = (
     "flower_sign_in",

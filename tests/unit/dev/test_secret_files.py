@@ -20,7 +20,7 @@ def test_each_secret_is_long_random_and_another(folder: Path) -> None:
 
 def test_what_others_issue_begins_empty(folder: Path) -> None:
     secret_files.write(folder)
-    assert [secret_files.read(folder, name) for name in secret_files.THEIRS] == ["", "", ""]
+    assert [secret_files.read(folder, name) for name in secret_files.THEIRS] == [""] * 4
 
 
 def test_a_second_time_changes_nothing(folder: Path) -> None:
