@@ -110,8 +110,10 @@ def _up_in_containers() -> None:
     known = env.read(ROOT / ".env")
     overlays = containers.overlays()
     if "compose.tls.yaml" in overlays:
-        console.print(f"API     https://{known.get('PENSTOCK_DOMAIN')}/api/articles")
-        console.print(f"Flower  https://{known.get('PENSTOCK_DOMAIN')}/flower/")
+        https = known.get("PENSTOCK_HTTPS_PORT") or "443"
+        name = f"{known.get('PENSTOCK_DOMAIN')}{'' if https == '443' else f':{https}'}"
+        console.print(f"API     https://{name}/api/articles")
+        console.print(f"Flower  https://{name}/flower/")
     else:
         port = known.get("PENSTOCK_WEB_PORT", 8000)
         console.print(f"API     http://127.0.0.1:{port}/api/articles")
