@@ -1,6 +1,7 @@
 """Backup, restore, scaling, kills and upgrades, on the running stack and under load."""
 
 import json
+import re
 import shutil
 import subprocess
 import tarfile
@@ -225,20 +226,32 @@ def test_a_restart_of_everything_at_once_loses_nothing(stack: Stack) -> None:
 def test_an_upgrade_under_load_fails_no_request_and_loses_no_job(
     stack: Stack, tmp_path: Path
 ) -> None:
+    # The version before had neither this secret nor this user.
+    (stack.secrets / "operator_key").unlink()
+    users = stack.secrets / "cache.acl"
+    known = users.read_text()
+    users.chmod(0o644)
+    users.write_text(re.sub(r"^user exporter .*\n", "", known, flags=re.MULTILINE))
+    assert stack.redis("cache", "acl", "load") == "OK"
     with Load(stack) as load:
         upgraded = stack.task("upgrade", "test-2", "--folder", str(tmp_path))
         assert upgraded.returncode == 0, upgraded.stderr
     assert load.outcome() == NOTHING_WRONG
+    assert stack.secret("operator_key") == ""
+    assert users.read_text() == known
+    assert "exporter" in stack.redis("cache", "acl", "users")
     [backup] = tmp_path.glob("*.tar")
     assert f"./task restore -- {backup}" in upgraded.stdout.replace("\n", "")
     images = {name: it["Image"] for name, it in stack.containers().items()}
     assert images["web"] == "penstock-web:test-2"
     assert images["payment"] == "penstock-payment:test-2"
+    assert images["proxy"] == "penstock-proxy:test-2"
 
 
 def test_after_all_of_this_no_service_was_refused_anything_in_redis(stack: Stack) -> None:
     # redis_exporter asks for it unbidden, and may not have it: arguments of commands are in there.
-    unbidden = ("exporter", "slowlog|get")
+    # Nor is it let in before it has its new password or is known at all.
+    expected = {("exporter", "slowlog|get"), ("exporter", "AUTH")}
     for role in ("broker", "results", "cache"):
         refusals = json.loads(stack.redis(role, "--json", "acl", "log"))
-        assert {(it["username"], it["object"]) for it in refusals} <= {unbidden}
+        assert {(it["username"], it["object"]) for it in refusals} <= expected

@@ -3,11 +3,13 @@
 import re
 from pathlib import Path
 
-from penstock_dev import archive, containers
+from penstock_dev import archive, containers, redis_users, secret_files
 from penstock_dev.archive import Say
 
 # Workers first: a newer worker knows the jobs of an older web tier, and the reverse need not hold.
 ORDER = (*containers.WORKERS, "scheduler", "flower", "web")
+# What an overlay adds to those, where it is in use.
+ADDED = ("proxy", "provider")
 
 
 class UpgradeError(Exception):
@@ -30,9 +32,10 @@ def upgrade(version: str | None, backups: Path, say: Say) -> Path:
     try:
         say("building")
         containers.compose("build", "--quiet")
+        _renew_secrets(say)
         say("migrating the database")
         containers.compose("run", "--rm", "--no-TTY", "migrate")
-        for service in ORDER:
+        for service in _services():
             say(f"restarting {service}")
             scale = len(containers.running().get(service, ())) or 1
             containers.compose(
@@ -47,6 +50,19 @@ def upgrade(version: str | None, backups: Path, say: Say) -> Path:
     return backup
 
 
+def _renew_secrets(say: Say) -> None:
+    """Write the secrets that the version before did not have, and let Redis know what users may."""
+    folder = containers.secrets_folder()
+    users = {role: folder / f"{role}.acl" for role in redis_users.ROLES}
+    before = {role: path.read_text() for role, path in users.items() if path.exists()}
+    if new := secret_files.write(folder):
+        say(f"wrote to {folder}: {', '.join(new)}")
+    for role in before.keys() & containers.running().keys():
+        if users[role].read_text() != before[role]:
+            say(f"the {role} reads its users")
+            containers.redis(role, "acl", "load")
+
+
 def _set_version(path: Path, version: str) -> None:
     text = path.read_text()
     line = f"PENSTOCK_VERSION={version}"
@@ -58,11 +74,16 @@ def _set_version(path: Path, version: str) -> None:
     path.write_text(text)
 
 
+def _services() -> list[str]:
+    running = containers.running()
+    return [*ORDER, *(service for service in ADDED if service in running)]
+
+
 def _verify() -> None:
     """Raise UpgradeError unless every service runs the version of .env and is healthy."""
     wanted = containers.variables().get("PENSTOCK_VERSION")
     running = containers.running()
-    for service in ORDER:
+    for service in _services():
         for container in running.get(service, [{}]):
             tag = container.get("Image", "").rpartition(":")[2]
             if wanted and tag != wanted:
