@@ -406,6 +406,11 @@ class Cluster:
             raise PodFailedError(f"the test ended with {code}: {said}")
         return said
 
+    def uninstall(self) -> None:
+        """End all pods at once, each with its grace, whichever needs which."""
+        self._end(list(self.pods))
+        self._healthy()
+
     def close(self) -> None:
         """Take everything away."""
         threads = [Thread(target=pod.remove) for pod in (*self.pods, *self.gone)]

@@ -176,3 +176,10 @@ def test_a_rollback_finds_the_schema_as_it_is_and_goes_on(release: Cluster) -> N
         sleep(1)
     assert load.failed == []
     assert load.states() == {"SUCCESS": len(load.accepted)}
+
+
+def test_an_uninstallation_waits_for_no_server_that_is_gone(release: Cluster) -> None:
+    """The last one, since nothing is there after it. A report's grace would be 16 minutes."""
+    began = monotonic()
+    release.uninstall()
+    assert monotonic() - began < 60

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
+from time import sleep
 from typing import Any, Self
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ from werkzeug.serving import make_server
 
 from integration.conftest import client_of
 from penstock.catalogue import BY_QUEUE
+from penstock.drain import IDLE
 from penstock.records import Record, Records, State
 from penstock.settings import Settings
 from penstock.stack import make_app
@@ -267,10 +269,22 @@ def test_a_worker_that_is_told_to_stop_finishes_its_job_and_takes_no_other(
         worker.until(begun.exists, "the job has begun")
         worker.process.terminate()
         worker.until(lambda: not worker.heartbeat.exists(), "the worker stops taking messages")
+        # Longer than a worker gets that has nothing to do.
+        sleep(IDLE + 1)
         go.touch()
         assert worker.process.wait(30) == 0
     assert ended(settings, task_id).state == State.SUCCESS
     assert not worker.heartbeat.exists()
+
+
+def test_a_worker_with_nothing_to_do_ends_though_celery_waits_for_something(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with Worker(tmp_path, settings, "report", app="integration.stuck_tasks") as worker:
+        worker.until_ready()
+        worker.process.terminate()
+        assert worker.process.wait(IDLE + 30) == 0
+        assert "has not ended by itself" in worker.said
 
 
 # The beginning of a worker

@@ -118,6 +118,11 @@ class Custody:
         delivery = self._deliveries.get(tag)
         return delivery.item if delivery else None
 
+    @property
+    def holds(self) -> int:
+        """How many deliveries have not been ended in the broker."""
+        return len(self._deliveries)
+
     # Ending
 
     def done(self, tag: str) -> None:

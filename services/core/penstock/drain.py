@@ -8,6 +8,7 @@ import os
 import signal
 from contextlib import suppress
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 import structlog
@@ -17,9 +18,15 @@ from penstock import transport
 
 logger = structlog.get_logger(__name__)
 
+# Seconds that a worker which has nothing to do gets for its end. Celery can wait without a limit
+# there, as for a broker that was stopped at the same time.
+IDLE = 5.0
+# Seconds between two looks at whether it has something to do.
+LOOK = 0.5
+
 
 class Drain:
-    """Ends a worker that was told to stop when `grace` seconds are over and jobs still run."""
+    """Ends a worker that was told to stop and has not: when `grace` seconds are over, or idle."""
 
     def __init__(self, worker: Any, grace: float) -> None:
         self.worker = worker
@@ -37,10 +44,16 @@ class Drain:
         self._ended.set()
 
     def _wait(self) -> None:
-        if self._ended.wait(self.grace):
-            return
+        now = last_busy = monotonic()
+        over = now + self.grace
+        while now < over and now < last_busy + IDLE:
+            if self._ended.wait(min(LOOK, over - now)):
+                return
+            now = monotonic()
+            if _busy():
+                last_busy = now
         logger.warning(
-            "the grace is over; running jobs go back to their queue",
+            "the worker has not ended by itself; what it still has goes back to its queue",
             grace=self.grace,
             jobs=len(state.active_requests),
         )
@@ -51,6 +64,11 @@ class Drain:
             custody.close()
         # Not sys.exit, which ends this thread alone and waits for those that run jobs.
         os._exit(0)
+
+
+def _busy() -> bool:
+    """Return whether a job runs, or the broker has yet to hear of one that this worker had."""
+    return bool(state.active_requests) or any(custody.holds for custody in transport.custodies())
 
 
 def _kill(pid: int) -> None:
