@@ -32,6 +32,7 @@ OURS = [*("web", "scheduler", "flower"), *(queue.name for queue in QUEUES)]
 SERVERS = {"broker": "broker", "results": "results", "cache": "cache", "postgres": "postgresql"}
 # Everything that is passed where it is set.
 FULL = """
+api: {operator: {key: o}}
 smtp: {host: a.example, username: u, password: p, notificationUrl: https://a.example}
 payment: {url: https://a.example, key: k}
 flower: {prefix: /flower}
