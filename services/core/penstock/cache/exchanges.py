@@ -88,13 +88,14 @@ class Exchange:
 
     def _enter(self, rule: Rule) -> Answer | None:
         self._key = keys.of(self.environ)
-        if rule.names or rule.user is not None:
+        narrower = bool(rule.names) or rule.user is not None
+        if narrower:
             # What is kept is under a narrower key; here is only on what it depends.
             entry, tier = self.backend.look(self._key)
         else:
             entry, tier = self._look(rule)
         known = _names(entry)
-        if known is not None or rule.names or rule.user is not None:
+        if known is not None or narrower:
             names = rule.names | (known or frozenset())
             self._key = keys.variant(self._key, self.environ, names, rule.user)
             self.rule = replace(rule, names=names)
