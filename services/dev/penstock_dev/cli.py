@@ -57,9 +57,8 @@ def demo(against: str | None, key: str | None, mail: str | None, provider: str |
         if against:
             known = env.read(ROOT / ".env")
             # It clears the cache, which needs the operator's key where there is one.
-            names = ("operator_key", "api_key")
-            keys = [key] if key else [secret_files.read(SECRETS, name) for name in names]
-            api = Api(against, next(filter(None, keys)))
+            key = key or secret_files.read(SECRETS, "operator_key")
+            api = Api(against, key or secret_files.read(SECRETS, "api_key"))
             mailbox = MailDev(mail or f"http://127.0.0.1:{known.get('PENSTOCK_MAIL_PORT', 1080)}")
             provider = provider or f"http://127.0.0.1:{known.get('PENSTOCK_PROVIDER_PORT', 8090)}"
             fine = Demo(api, mailbox, provider, folder, console).run()

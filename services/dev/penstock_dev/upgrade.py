@@ -1,6 +1,7 @@
 """Bringing the running containers to another version, one after the other."""
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from penstock_dev import archive, containers, redis_users, secret_files
@@ -35,7 +36,7 @@ def upgrade(version: str | None, backups: Path, say: Say) -> Path:
         _renew_secrets(say)
         say("migrating the database")
         containers.compose("run", "--rm", "--no-TTY", "migrate")
-        for service in _services():
+        for service in _services(containers.running()):
             say(f"restarting {service}")
             scale = len(containers.running().get(service, ())) or 1
             containers.compose(
@@ -74,8 +75,7 @@ def _set_version(path: Path, version: str) -> None:
     path.write_text(text)
 
 
-def _services() -> list[str]:
-    running = containers.running()
+def _services(running: Collection[str]) -> list[str]:
     return [*ORDER, *(service for service in ADDED if service in running)]
 
 
@@ -83,7 +83,7 @@ def _verify() -> None:
     """Raise UpgradeError unless every service runs the version of .env and is healthy."""
     wanted = containers.variables().get("PENSTOCK_VERSION")
     running = containers.running()
-    for service in _services():
+    for service in _services(running):
         for container in running.get(service, [{}]):
             tag = container.get("Image", "").rpartition(":")[2]
             if wanted and tag != wanted:
