@@ -12,6 +12,14 @@ CLIENTS = 64
 HOST = {"Host": "api.example"}
 
 
+def answers(url: str) -> bool:
+    """Return whether a server answers."""
+    try:
+        return requests.get(f"{url}/none", headers=HOST, timeout=5).status_code == 404
+    except requests.RequestException:
+        return False
+
+
 def together(urls: list[str], path: str) -> list[requests.Response]:
     """Ask for a path by all clients at once, in turn of the one server and the other."""
     with ThreadPoolExecutor(CLIENTS) as clients:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import crowd
 import pytest
-import requests
 from processes import until
 from redis import Redis
 
@@ -32,15 +31,8 @@ def runs(pair: Stack) -> Redis:
 def urls(pair: Stack) -> list[str]:
     urls = [pair.url(name, 8000) for name in ("one", "other")]
     for url in urls:
-        until(lambda url=url: _answers(url), f"{url} answers")  # type: ignore[misc]
+        until(lambda url=url: crowd.answers(url), f"{url} answers")  # type: ignore[misc]
     return urls
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/none", timeout=5).status_code == 404
-    except requests.RequestException:
-        return False
 
 
 def test_a_cold_key_is_computed_once_for_64_clients_of_two_containers(

@@ -34,18 +34,11 @@ def urls(redis_url: str, tmp_path: Path) -> Iterator[list[str]]:
         urls.append(f"http://127.0.0.1:{port}")
     try:
         for server, url in zip(servers, urls, strict=True):
-            server.until(lambda url=url: _answers(url), "it answers")  # type: ignore[misc]
+            server.until(lambda url=url: crowd.answers(url), "it answers")  # type: ignore[misc]
         yield urls
     finally:
         for server in servers:
             server.__exit__()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return requests.get(f"{url}/none", headers=HOST, timeout=5).status_code == 404
-    except requests.RequestException:
-        return False
 
 
 def _text(value: Any) -> str:
