@@ -5,7 +5,7 @@ The operator's key may do everything that the API key may, and what only an oper
 
 from collections.abc import Callable
 from functools import wraps
-from hashlib import sha256
+from hashlib import blake2s
 from hmac import compare_digest
 from typing import ParamSpec
 
@@ -32,15 +32,15 @@ class Keys:
     """Who may come in: whoever has the API key, and the operator, where that is another."""
 
     def __init__(self, key: str, operator_key: str | None) -> None:
+        self._key = _digest(key)
         self._operator = _digest(operator_key or key)
-        self._anyone = (_digest(key), self._operator)
 
     def knows(self, authorization: str) -> bool:
         """Return whether the header Authorization carries one of the keys."""
         digest, bearer = _given(authorization)
-        # Each is compared, so that the time does not tell which of them it is.
-        known = [compare_digest(digest, wanted) for wanted in self._anyone]
-        return any(known) and bearer
+        # Both are compared, so that the time does not tell which of them it is.
+        known = compare_digest(digest, self._key) | compare_digest(digest, self._operator)
+        return known and bearer
 
     def knows_operator(self, authorization: str) -> bool:
         """Return whether the header Authorization carries the operator's key."""
@@ -80,7 +80,8 @@ def operator_only(
 
 def _digest(key: str) -> bytes:
     # Digests are of one length, so neither length nor content of a wrong key shows in the time.
-    return sha256(key.encode(errors="surrogateescape")).digest()
+    # BLAKE2 is Python's own: OpenSSL takes longer to find its SHA-256 than either to compute it.
+    return blake2s(key.encode(errors="surrogateescape")).digest()
 
 
 def _given(authorization: str) -> tuple[bytes, bool]:

@@ -36,12 +36,12 @@ class AsgiLayer:
             if "HTTP_RANGE" not in environ and self._layer.may(environ):
                 answer, outcome = self._layer.at_hand(environ)
                 if answer is not None:
-                    extra = [(b"age", b"%d" % answer.age()), (b"x-cache", outcome.encode())]
+                    marks = _marks(answer.age(), outcome)
                     wanted = environ.get("HTTP_IF_NONE_MATCH")
                     if wanted is not None and answer.code < 300 and matches(wanted, answer.etag):
-                        status, headers, body = 304, answer.raw_304 + extra, b""
+                        status, headers, body = 304, answer.raw_304 + marks, b""
                     else:
-                        status, headers = answer.code, answer.raw + extra
+                        status, headers = answer.code, answer.raw + marks
                         body = answer.body if scope["method"] == "GET" else b""
                     await send(
                         {"type": "http.response.start", "status": status, "headers": headers}
@@ -61,13 +61,14 @@ def environ_of(scope: Scope) -> Environ:
 
     It must be what a2wsgi makes of the same scope, or a kept answer would not be found again.
     """
-    root = scope.get("root_path", "")
     path = scope["path"]
+    if root := scope.get("root_path", ""):
+        path = path.removeprefix(root)
     name, port = scope.get("server") or ("localhost", 80)
     environ: Environ = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": _wsgi(root),
-        "PATH_INFO": _wsgi(path[len(root) :] if root and path.startswith(root) else path),
+        "PATH_INFO": _wsgi(path),
         "QUERY_STRING": scope["query_string"].decode("latin-1"),
         "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
         "SERVER_NAME": name,
@@ -79,6 +80,12 @@ def environ_of(scope: Scope) -> Environ:
         text = value.decode("latin-1")
         environ[header] = f"{environ[header]},{text}" if header in environ else text
     return environ
+
+
+# Within a second there is one for almost all that is sent.
+@lru_cache(maxsize=1024)
+def _marks(age: int, outcome: str) -> list[tuple[bytes, bytes]]:
+    return [(b"age", b"%d" % age), (b"x-cache", outcome.encode())]
 
 
 def _wsgi(text: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 from penstock.cache import keys
 from penstock.cache.answers import Answer, Headers, answer_of, matches
 from penstock.cache.backends import Backend
-from penstock.cache.entries import Entry
 from penstock.cache.exchanges import NAME, Exchange, variation
 
 Environ = dict[str, Any]
@@ -64,10 +63,6 @@ class Layer:
             names, of_user = varies
             # Whom a request comes from is found out by the app.
             entry = None if of_user else tier.get(keys.variant(key, environ, names))
-        return self.ready(entry, environ)
-
-    def ready(self, entry: Entry | None, environ: Environ) -> tuple[Answer | None, str]:
-        """Return the answer of an entry of the tier, if it may still be served."""
         if entry is None or (answer := answer_of(entry)) is None:
             return None, ""
         outcome = entry.state()

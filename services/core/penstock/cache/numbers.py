@@ -1,6 +1,6 @@
 """How often the cache was asked and what came of it, by view and tier."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any
@@ -15,41 +15,45 @@ class Numbers:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._counts: Counter[tuple[str, str, str]] = Counter()
-        self._saved: Counter[str] = Counter()
+        self._rows = _no_rows()
 
     def count(self, label: str, event: str, tier: str = "", saved: float = 0.0) -> None:
         """Count an event of a view, and the seconds of computation that it saved."""
         with self._lock:
-            self._counts[label, event, tier] += 1
-            if saved:
-                self._saved[label] += saved  # type: ignore[assignment]
+            row = self._rows[label, event, tier]
+            row[0] += 1
+            row[1] += saved
 
     def take(self) -> dict[str, float]:
         """Return what was counted since the last call, by field, and begin anew."""
         with self._lock:
-            counts, self._counts = self._counts, Counter()
-            saved, self._saved = self._saved, Counter()
-        return {
-            **{JOINT.join(parts): float(count) for parts, count in counts.items()},
-            **{JOINT.join((label, "saved", "")): seconds for label, seconds in saved.items()},
-        }
+            rows, self._rows = self._rows, _no_rows()
+        fields: dict[str, float] = {}
+        for (label, event, tier), (times, saved) in rows.items():
+            if times:
+                fields[JOINT.join((label, event, tier))] = times
+            if saved:
+                name = JOINT.join((label, "saved", ""))
+                fields[name] = fields.get(name, 0.0) + saved
+        return fields
 
     def give_back(self, fields: Mapping[str, float]) -> None:
         """Count again what was taken and could not be handed on."""
         with self._lock:
             for name, amount in fields.items():
                 label, event, tier = name.split(JOINT)
-                if event == "saved":
-                    self._saved[label] += amount  # type: ignore[assignment]
-                else:
-                    self._counts[label, event, tier] += int(amount)
+                self._rows[label, event, tier][1 if event == "saved" else 0] += amount
 
     def fields(self) -> dict[str, float]:
         """Return what was counted since the last `take`, and keep it."""
         fields = self.take()
         self.give_back(fields)
         return fields
+
+
+def _no_rows() -> defaultdict[tuple[str, str, str], list[float]]:
+    """How often each event was, and the seconds that it saved."""
+    return defaultdict(lambda: [0.0, 0.0])
 
 
 def report(*sources: Iterable[tuple[str, float]]) -> dict[str, Any]:
