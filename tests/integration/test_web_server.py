@@ -1,5 +1,6 @@
 """The web tier as an operator runs it: Gunicorn, asked over the wire."""
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -108,6 +109,33 @@ def test_a_body_without_a_length_is_taken_below_the_limit(url: str) -> None:
     assert answer.status_code == 202
 
 
+# The log
+
+
+def test_each_line_is_json_where_a_collector_reads_them(settings: Settings, tmp_path: Path) -> None:
+    web_bind = f"127.0.0.1:{free_port()}"
+    env = environment(settings.model_copy(update={"web_bind": web_bind, "log_format": "json"}))
+    with Running(*COMMAND, env=env, log=tmp_path / "web.log") as server:
+
+        def answered() -> bool:
+            try:
+                return requests.post(
+                    f"http://{web_bind}/api/cache/clear", headers=SIGNED_IN, timeout=5
+                ).ok
+            except requests.ConnectionError:
+                return False
+
+        server.until(answered, "the web tier answers")
+        assert server.end() == 0
+    # What a start says of the settings is for whoever starts it.
+    said = [line for line in server.said.splitlines() if not line.startswith("penstock: ")]
+    lines = [json.loads(line) for line in said]
+    assert {"gunicorn.error", "penstock_web.cache", "access"} <= {line["logger"] for line in lines}
+    [request] = [line for line in lines if line["logger"] == "access"]
+    assert (request["method"], request["path"]) == ("POST", "/api/cache/clear")
+    assert (request["status"], request["client"]) == (200, "127.0.0.1")
+
+
 # The beginning
 
 
@@ -115,7 +143,7 @@ def refusal(settings: Settings) -> str:
     """Return the one line of ours with which the web tier refuses to start."""
     answer = run(*COMMAND, env=environment(settings))
     assert answer.returncode == 2
-    [line] = [line for line in answer.stderr.splitlines() if "[INFO] Starting" not in line]
+    [line] = [line for line in answer.stderr.splitlines() if "Starting gunicorn" not in line]
     return line
 
 

@@ -7,7 +7,7 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
-from penstock import log, roles
+from penstock import roles
 from penstock.reach import require_database, require_files, require_redis
 from penstock.settings import get_settings
 from penstock_web import metrics
@@ -34,11 +34,11 @@ max_requests_jitter = 1_000_000
 worker_tmp_dir = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 control_socket_disable = True
 accesslog = "-"
+logger_class = "penstock_web.gunicorn_log.Logger"
 
 
 def on_starting(server: Any) -> None:
     """Begin only when what a request needs is there: a worker that ends would be started anew."""
-    log.configure(settings)
     required_key(settings)
     require_database(settings)
     require_redis(settings, "broker")
@@ -69,8 +69,3 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """Let it count on where the last worker in its place ended."""
     metrics.count_at(worker.place)
-
-
-def post_worker_init(worker: Any) -> None:
-    """Give the application's own lines the same form."""
-    log.configure(settings)
