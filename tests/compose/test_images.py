@@ -1,15 +1,18 @@
 """What is in each image, and what is not."""
 
-import ast
+import io
 import json
 import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
+import requests
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from PIL import Image
 
 from compose.conftest import ROOT, Stack
 from penstock_dev import images
@@ -100,16 +103,136 @@ def test_an_image_says_what_it_is_and_how_to_stop_it(stack: Stack, service: str)
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
-def test_bytecode_is_there_so_that_a_read_only_container_starts_fast(stack: Stack) -> None:
+@pytest.mark.parametrize("service", [*SERVICES, "migrate"])
+def test_a_process_starts_from_bytecode_since_it_could_not_write_any(
+    stack: Stack, service: str
+) -> None:
+    name = f"{stack.project}-{service}-verbose"
+    stack.run(
+        *("run", "--detach", "--no-deps", "--name", name, "--env", "PYTHONVERBOSE=1", service)
+    )
+    try:
+        wait_for_start(name)
+        started = subprocess.run(["docker", "logs", name], capture_output=True, text=True)
+        said = started.stderr
+        if service not in {"web", "flower", "migrate"}:
+            probe = ["docker", "exec", "--env", "PYTHONVERBOSE=1", name, "penstock", "health"]
+            said += subprocess.run(probe, capture_output=True, text=True, check=True).stderr
+    finally:
+        subprocess.run(["docker", "rm", "--force", name], capture_output=True, check=True)
+    # Several processes write to it, at times into each other's lines.
+    loaded = set(re.findall(r"# code object from '(/app/[^'\s]+\.pyc)'$", said, re.MULTILINE))
+    compiled = set(re.findall(r"^# code object from '?(/app/[^'\s]+\.py)'?$", said, re.MULTILINE))
+    assert len(loaded) > 300
+    assert sorted(compiled) == []
+
+
+def wait_for_start(name: str) -> None:
+    """Wait until a container is healthy, or has ended well; raise if it does neither."""
+    form = (
+        "{{.State.Status}} {{.State.ExitCode}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
+    )
+    deadline = monotonic() + 60
+    while True:
+        said = subprocess.check_output(["docker", "inspect", "--format", form, name], text=True)
+        status, code, *health = said.split()
+        if health == ["healthy"] or (status, code) == ("exited", "0"):
+            return
+        assert status == "running", said
+        assert monotonic() < deadline, said
+        sleep(0.3)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_lacks_nothing_that_its_packages_ask_for_but_what_is_named(
+    stack: Stack, service: str
+) -> None:
     script = """
-from importlib.util import cache_from_source
-from pathlib import Path
-sources = [it for it in Path("/app").rglob("*.py") if "bin" not in it.parts]
-print([str(it) for it in sources if not Path(cache_from_source(it)).exists()])
+import json
+from importlib.metadata import distributions
+from packaging.requirements import Requirement
+asked = [Requirement(line) for it in distributions() for line in it.requires or ()]
+print(json.dumps([it.name for it in asked if not it.marker or it.marker.evaluate({"extra": ""})]))
 """
-    said = stack.run("exec", "-T", "web", "python", "-c", script)
-    # Templates for new migrations and the like are no modules.
-    assert [path for path in ast.literal_eval(said) if "templates" not in path] == []
+    image = images.name(service, "test")
+    said = subprocess.check_output(
+        ["docker", "run", "--rm", "--network", "none", image, "python", "-c", script], text=True
+    )
+    asked = {canonical(name) for name in json.loads(said)}
+    there = {canonical(name) for name, _, _ in images.packages(image)}
+    assert asked - there == unused(service)
+
+
+def unused(service: str) -> set[str]:
+    """Return what requirements/lock leaves out for a service though something asks for it."""
+    files = ["unused.txt", *(["unused-web.txt"] if service == "web" else [])]
+    lines = [line for it in files for line in (ROOT / "requirements" / it).read_text().split("\n")]
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+@pytest.mark.parametrize("service", sorted({*SERVICES} - {"web"}))
+def test_the_command_of_celery_works_beside_a_worker(stack: Stack, service: str) -> None:
+    image = images.name(service, "test")
+    command = ["docker", "run", "--rm", "--network", "none", image, "celery"]
+    for words in (["--app", "penstock.app", "report"], ["shell", "--help"], ["amqp", "--help"]):
+        done = subprocess.run([*command, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_web_has_no_command_of_celery_that_would_end_in_an_error(stack: Stack) -> None:
+    assert stack.compose("exec", "-T", "web", "sh", "-c", "command -v celery").stdout == ""
+
+
+@pytest.mark.parametrize("service", [it for it in SERVICES if "boto3" in pinned(it)])
+def test_clients_of_s3_and_of_the_keys_to_it_are_made(stack: Stack, service: str) -> None:
+    script = """
+import boto3
+for name in ("s3", "sts"):
+    print(boto3.client(name, region_name="eu-central-1").meta.endpoint_url)
+print("eu-central-1" in boto3.Session().get_available_regions("s3"))
+"""
+    image = images.name(service, "test")
+    said = subprocess.check_output(
+        ["docker", "run", "--rm", "--network", "none", image, "python", "-c", script], text=True
+    )
+    assert said.split() == [
+        "https://s3.eu-central-1.amazonaws.com",
+        "https://sts.eu-central-1.amazonaws.com",
+        "True",
+    ]
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+def test_web_reads_pictures_to_their_end_with_the_codecs_that_it_has(
+    stack: Stack, format_: str
+) -> None:
+    whole = picture(format_)
+    assert upload(stack, whole).status_code == 202
+    refused = upload(stack, whole[: len(whole) * 19 // 20])
+    assert refused.status_code == 422
+    # What lacks its end is no WebP from the first.
+    wanted = "not a picture" if format_ == "WEBP" else "broken or cut off"
+    assert wanted in refused.text
+
+
+@pytest.mark.parametrize("format_", ["GIF", "TIFF", "AVIF"])
+def test_web_refuses_a_picture_of_another_format(stack: Stack, format_: str) -> None:
+    assert "wanted: JPEG, PNG, WEBP" in upload(stack, picture(format_)).text
+
+
+def picture(format_: str) -> bytes:
+    stream = io.BytesIO()
+    Image.effect_noise((200, 200), 50).convert("RGB").save(stream, format_)
+    return stream.getvalue()
+
+
+def upload(stack: Stack, content: bytes) -> requests.Response:
+    return requests.post(
+        f"{stack.url('web', 8000)}/api/images",
+        files={"file": ("picture", content, "application/octet-stream")},
+        headers={"Authorization": f"Bearer {stack.secret('api_key')}"},
+        timeout=10,
+    )
 
 
 def test_a_bill_of_materials_is_valid_and_names_what_is_in_the_image(

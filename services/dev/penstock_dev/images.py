@@ -17,17 +17,16 @@ class Budget:
     reason: str
 
 
-# A worker of Celery and its Redis client is 38 MB, of which 14 are bytecode. Web and email were to
-# stay below 60 MB. Web does not: it reads the database, and it reads a picture to its end to refuse
-# one that is cut off, for which Pillow has to decode it.
+# A worker of Celery and its Redis client is 31 MB. Web and email were to stay below 60 MB. Web does
+# not: SQLAlchemy and psycopg are 27 of its 71, and without Pillow it would accept broken pictures.
 BUDGETS = {
-    "scheduler": Budget(42, "Celery"),
-    "payment": Budget(44, "Celery, requests"),
-    "flower": Budget(52, "Celery, Flower, Tornado"),
-    "email": Budget(52, "Celery, boto3 (7), dnspython (3), Jinja, requests"),
-    "image": Budget(67, "Celery, Pillow with its codecs (18 MB), boto3 (8 MB)"),
-    "report": Budget(82, "Celery, SQLAlchemy (16), psycopg with its own OpenSSL (12), boto3 (8)"),
-    "web": Budget(106, "Celery, SQLAlchemy (16), psycopg (12), Pillow (18), boto3 (8), Flask"),
+    "scheduler": Budget(33, "Celery"),
+    "payment": Budget(36, "Celery, requests"),
+    "flower": Budget(41, "Celery, Flower, Tornado"),
+    "email": Budget(42, "Celery, boto3 (6), Jinja, requests"),
+    "image": Budget(56, "Celery, Pillow with its codecs (17), boto3 (6)"),
+    "report": Budget(70, "Celery, SQLAlchemy (15), psycopg with its own OpenSSL (12), boto3 (6)"),
+    "web": Budget(73, "Celery, SQLAlchemy (15), psycopg (12), boto3 (6), Pillow (4), Flask"),
 }
 
 # Run with an image's own Python, which knows what is installed there. What has no record of files
