@@ -1,13 +1,16 @@
 """What comes in by HTTPS, through Caddy, as a client with HTTP/2 sees it."""
 
 import ssl
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic, sleep
 
 import httpx
 import pytest
+from processes import free_port
 
-from compose.conftest import Stack
+from compose.conftest import ROOT, Stack
 from penstock.settings import Settings
 from penstock_web.factory import OVERHEAD
 
@@ -84,7 +87,42 @@ def test_an_answer_does_not_say_what_serves_and_is_taken_for_what_it_is(
 def test_by_plain_http_one_is_sent_to_https(stack: Stack) -> None:
     answer = httpx.get(f"http://localhost:{address(stack, 80)}/api/articles?page=2")
     assert answer.status_code == 308
+    port = address(stack, 443)
+    assert answer.headers["Location"] == f"https://localhost:{port}/api/articles?page=2"
+
+
+def test_at_the_port_of_https_itself_one_is_sent_there_without_naming_it() -> None:
+    file = f"{ROOT}/deploy/Caddyfile:/etc/caddy/Caddyfile:ro"
+    variables = {"PENSTOCK_DOMAIN": "localhost", "HTTPS_PORT": "443", "REQUEST_MAX": "1"}
+    given = [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
+    port = free_port()
+    command = ["docker", "run", "--detach", "--rm", "--publish", f"127.0.0.1:{port}:80", *given]
+    command += ["--volume", file, "caddy:2", "caddy", "run", "--config", "/etc/caddy/Caddyfile"]
+    proxy = subprocess.check_output(command, text=True).strip()
+    try:
+        answer = first_answer(f"http://localhost:{port}/api/articles?page=2")
+    finally:
+        subprocess.run(["docker", "stop", "--time", "1", proxy], capture_output=True, check=True)
     assert answer.headers["Location"] == "https://localhost/api/articles?page=2"
+
+
+def first_answer(url: str) -> httpx.Response:
+    """Return what a server says that is about to start."""
+    deadline = monotonic() + 20
+    while True:
+        try:
+            return httpx.get(url)
+        except httpx.TransportError:
+            assert monotonic() < deadline, url
+            sleep(0.1)
+
+
+@pytest.mark.parametrize("path", ["/api/articles", "/metrics"])
+def test_http_3_is_announced_at_the_port_that_is_published(
+    stack: Stack, client: httpx.Client, path: str
+) -> None:
+    announced = client.get(path).headers["Alt-Svc"]
+    assert announced.startswith(f'h3=":{address(stack, 443)}";')
 
 
 def test_without_the_key_the_api_says_nothing(client: httpx.Client) -> None:

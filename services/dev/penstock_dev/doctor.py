@@ -118,6 +118,10 @@ def _keys() -> Findings:
             yield _warning(f"{name} in {path.name} is read by nothing: see deploy/.env.example")
     if "PENSTOCK_SECRETS" not in env.read(path):
         yield _error(f"PENSTOCK_SECRETS is missing in {path.name}: run ./task env")
+    if "COMPOSE_FILE" in os.environ and "COMPOSE_ENV_FILES" not in os.environ:
+        yield _error(
+            "COMPOSE_FILE is set in the shell, and Compose then reads no .env: put it there instead"
+        )
     for file in containers.files():
         if not file.is_file():
             yield _error(f"COMPOSE_FILE names {file}, which does not exist")

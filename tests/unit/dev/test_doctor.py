@@ -54,6 +54,18 @@ def test_a_value_that_is_wrong_is_one_sentence_that_names_its_key(
     assert reason in text
 
 
+def test_a_list_of_files_in_the_shell_is_an_error_since_compose_then_passes_over_the_env_file(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COMPOSE_ENV_FILES")
+    monkeypatch.setattr(containers, "ROOT", env_file.parent)
+    (env_file.parent / "compose.yaml").touch()
+    assert said(env_file, "") == []
+    monkeypatch.setenv("COMPOSE_FILE", "compose.yaml")
+    [text] = said(env_file, "")
+    assert text.startswith("COMPOSE_FILE is set in the shell")
+
+
 def test_a_proxy_without_a_name_for_the_server_is_told_which_key_is_missing(env_file: Path) -> None:
     [text] = said(env_file, "COMPOSE_FILE=deploy/compose.yaml:deploy/compose.tls.yaml")
     assert text.startswith("PENSTOCK_DOMAIN is missing in .env")
