@@ -453,6 +453,24 @@ def test_a_change_in_one_process_is_seen_in_another_within_a_second(redis_url: s
     until(lambda: other.get("/a").text == "new", "the other process knows", limit=1)
 
 
+def test_others_are_told_of_what_takes_the_place_of_another_answer_alone(redis_url: str) -> None:
+    app = App(
+        CACHE_TYPE="TieredCache", CACHE_REDIS_URL=redis_url, CACHE_DEFAULT_TIMEOUT=1, CACHE_STALE=60
+    )
+    app.view("/a", lambda: "text")
+    redis = Redis.from_url(redis_url)
+
+    def told() -> int:
+        calls: int = redis.info("commandstats").get("cmdstat_publish", {}).get("calls", 0)
+        return calls
+
+    before = told()
+    assert app.asked("/a") == ["miss"]
+    assert told() == before
+    until(lambda: app.asked("/a") == ["stale"], "it is stale")
+    until(lambda: told() == before + 1, "it was computed anew")
+
+
 def test_a_connection_that_was_lost_loses_the_tier(redis_url: str) -> None:
     app = App(CACHE_TYPE="TieredCache", CACHE_REDIS_URL=f"{redis_url}/0")
     app.view("/a", lambda: "text")

@@ -79,15 +79,17 @@ HOLDS = """
 local lock = redis.call('GET', KEYS[1])
 if not lock or string.sub(lock, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
 """
+# Who has nothing of what was not there needs not be told of it.
 KEEP = f"""
 {HOLDS}
+local replaced = redis.call('EXISTS', KEYS[2]) == 1
 redis.call('DEL', KEYS[1])
 if ARGV[3] == '0' then
   redis.call('SET', KEYS[2], ARGV[2])
 else
   redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
 end
-redis.call('PUBLISH', ARGV[4], ARGV[5])
+if replaced then redis.call('PUBLISH', ARGV[4], ARGV[5]) end
 return 1
 """
 RELEASE = f"{HOLDS} return redis.call('DEL', KEYS[1])"
