@@ -67,9 +67,7 @@ def init_app(app: Flask, settings: Settings, keys: Keys) -> None:
         "CACHE_LOCAL_SIZE": settings.cache_local_size,
         "CACHE_LOCAL_POLICY": settings.cache_local_policy,
     }
-    cache.init_app(
-        app, config, guard=lambda environ: keys.knows(environ.get("HTTP_AUTHORIZATION", ""))
-    )
+    cache.init_app(app, config, guard=lambda asked: keys.knows(asked.header("authorization") or ""))
 
 
 @blueprint.post("/clear")

@@ -10,15 +10,13 @@ from typing import Any
 from a2wsgi import WSGIMiddleware
 from flask import Flask
 
+from penstock.cache import keys
 from penstock.cache.answers import matches
 from penstock.cache.layer import Environ, Layer, StartResponse
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
-
-# How WSGI names the headers that it does not give the prefix of a header.
-PLAIN = {b"content-length": "CONTENT_LENGTH", b"content-type": "CONTENT_TYPE"}
 
 
 class AsgiLayer:
@@ -32,12 +30,12 @@ class AsgiLayer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         if scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
-            environ = environ_of(scope)
-            if "HTTP_RANGE" not in environ and self._layer.may(environ):
-                answer, outcome = self._layer.at_hand(environ)
+            asked = AsgiRequest(scope)
+            if asked.plain and self._layer.may(asked):
+                answer, outcome = self._layer.at_hand(asked)
                 if answer is not None:
                     marks = _marks(answer.age(), outcome)
-                    wanted = environ.get("HTTP_IF_NONE_MATCH")
+                    wanted = asked.header("if-none-match")
                     if wanted is not None and answer.code < 300 and matches(wanted, answer.etag):
                         status, headers, body = 304, answer.raw_304 + marks, b""
                     else:
@@ -56,30 +54,68 @@ class AsgiLayer:
         return self._app.wsgi_app(environ, start_response)
 
 
-def environ_of(scope: Scope) -> Environ:
-    """Return a request as WSGI has it, as far as its key and whoever guards the cache look at it.
+class AsgiRequest:
+    """A Request of an ASGI server, whose headers are read as they are asked for.
 
-    It must be what a2wsgi makes of the same scope, or a kept answer would not be found again.
+    `plain` is False for one that is left to a thread: it wants a part, or has a header twice.
     """
-    path = scope["path"]
-    if root := scope.get("root_path", ""):
-        path = path.removeprefix(root)
-    name, port = scope.get("server") or ("localhost", 80)
-    environ: Environ = {
-        "REQUEST_METHOD": scope["method"],
-        "SCRIPT_NAME": _wsgi(root),
-        "PATH_INFO": _wsgi(path),
-        "QUERY_STRING": scope["query_string"].decode("latin-1"),
-        "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
-        "SERVER_NAME": name,
-        "SERVER_PORT": str(port or 0),
-        "wsgi.url_scheme": scope.get("scheme", "http"),
-    }
-    for raw, value in scope["headers"]:
-        header = _variable(raw)
-        text = value.decode("latin-1")
-        environ[header] = f"{environ[header]},{text}" if header in environ else text
-    return environ
+
+    __slots__ = ("_headers", "_scope", "plain")
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.plain = len(self._headers) == len(scope["headers"]) and b"range" not in self._headers
+
+    @property
+    def method(self) -> str:
+        """See Request."""
+        method: str = self._scope["method"]
+        return method
+
+    @property
+    def path(self) -> str:
+        """See Request."""
+        path: str = self._scope["path"]
+        root: str = self._scope.get("root_path", "")
+        return root + path.removeprefix(root)
+
+    def header(self, name: str) -> str | None:
+        """See Request."""
+        value = self._headers.get(name.encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+    def key(self) -> str:
+        """See Request; that of `environ`, which is not made for it."""
+        scope = self._scope
+        script, path = _script_and_path(scope)
+        host = self.header("host") or ":".join(_server(scope))
+        query = scope["query_string"].decode("latin-1")
+        return keys.address(scope.get("scheme", "http"), host, script, path, query)
+
+    def environ(self) -> Environ:
+        """See Request.
+
+        It must be what a2wsgi makes of the same scope, or a kept answer would not be found again.
+        """
+        scope = self._scope
+        script, path = _script_and_path(scope)
+        name, port = _server(scope)
+        environ: Environ = {
+            "REQUEST_METHOD": scope["method"],
+            "SCRIPT_NAME": script,
+            "PATH_INFO": path,
+            "QUERY_STRING": scope["query_string"].decode("latin-1"),
+            "SERVER_PROTOCOL": f"HTTP/{scope['http_version']}",
+            "SERVER_NAME": name,
+            "SERVER_PORT": port,
+            "wsgi.url_scheme": scope.get("scheme", "http"),
+        }
+        for raw, value in scope["headers"]:
+            header = keys.variable(raw.decode("latin-1"))
+            text = value.decode("latin-1")
+            environ[header] = f"{environ[header]},{text}" if header in environ else text
+        return environ
 
 
 # Within a second there is one for almost all that is sent.
@@ -88,11 +124,17 @@ def _marks(age: int, outcome: str) -> list[tuple[bytes, bytes]]:
     return [(b"age", b"%d" % age), (b"x-cache", outcome.encode())]
 
 
+def _script_and_path(scope: Scope) -> tuple[str, str]:
+    path = scope["path"]
+    if root := scope.get("root_path", ""):
+        return _wsgi(root), _wsgi(path.removeprefix(root))
+    return "", _wsgi(path)
+
+
+def _server(scope: Scope) -> tuple[str, str]:
+    name, port = scope.get("server") or ("localhost", 80)
+    return name, str(port or 0)
+
+
 def _wsgi(text: str) -> str:
     return text if text.isascii() else text.encode().decode("latin-1")
-
-
-# Clients make up names of headers; those that all send are few.
-@lru_cache(maxsize=256)
-def _variable(name: bytes) -> str:
-    return PLAIN.get(name) or f"HTTP_{name.decode('latin-1').upper().replace('-', '_')}"

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response
 from penstock.cache import backends, codec, keys
 from penstock.cache.backends import Backend
 from penstock.cache.exchanges import NAME, Exchange, Rule
-from penstock.cache.layer import Guard, Layer
+from penstock.cache.layer import Guard, Layer, Request
 
 if TYPE_CHECKING:
     from penstock.cache.asgi import AsgiLayer
@@ -43,10 +43,11 @@ class Cache(flask_caching.Cache):
     ) -> None:
         """Set up the back end, and put the cache before the app.
 
-        `guard(environ)` tells whether a request may be answered before the app has seen it; what it
-        returns False for goes to the app, which refuses it or not. `everyone` is one for an app
-        whose cached views are public. Without a guard kept answers are sent by the views, after
-        all that the app does before them, and each Authorization has answers of its own.
+        `guard(request)` tells whether a request may be answered before the app has seen it, by its
+        `method`, `path` and `header(name)`; what it returns False for goes to the app, which
+        refuses it or not. `everyone` is one for an app whose cached views are public. Without a
+        guard kept answers are sent by the views, after all that the app does before them, and each
+        Authorization has answers of its own.
         """
         super().init_app(app, config)
         self._guarded = guard is not None
@@ -249,7 +250,7 @@ class Cache(flask_caching.Cache):
         raise NotImplementedError("drop a view's answers by drop_tags or drop_prefix")
 
 
-def everyone(_: dict[str, Any]) -> bool:
+def everyone(_: Request) -> bool:
     """Let every request be answered before the app has seen it."""
     return True
 

@@ -11,6 +11,8 @@ import msgpack
 # Registers how Flask decodes what is not UTF-8, which is used here for the names in a query.
 import werkzeug.urls  # noqa: F401
 
+# What WSGI calls the headers to which it does not give the prefix of one.
+PLAIN = {"content-length": "CONTENT_LENGTH", "content-type": "CONTENT_TYPE"}
 # Letters of the path that can be read in a key, and by which what is under a path can be dropped.
 PATH = 120
 
@@ -46,7 +48,7 @@ def variant(
 
     `user` is whom the answer is for, where that matters as well.
     """
-    values = [(name, environ.get(_variable(name))) for name in sorted(names)]
+    values = [(name, environ.get(variable(name))) for name in sorted(names)]
     return f"{key}~{_digest([values, user])}"
 
 
@@ -68,8 +70,9 @@ def _name(piece: str) -> str:
 ERRORS = "werkzeug.url_quote"
 
 
-def _variable(name: str) -> str:
-    return f"HTTP_{name.upper().replace('-', '_')}"
+def variable(name: str) -> str:
+    """Return what WSGI calls a header."""
+    return PLAIN.get(name.lower()) or f"HTTP_{name.upper().replace('-', '_')}"
 
 
 def _digest(parts: Any) -> str:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable
 from io import BytesIO
-from typing import Any
+from typing import Any, Protocol
 
 from penstock.cache import keys
 from penstock.cache.answers import Answer, Headers, answer_of, matches
@@ -13,8 +13,31 @@ from penstock.cache.exchanges import NAME, Exchange, variation
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 WsgiApp = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+class Request(Protocol):
+    """A request that may be answered before the app has seen it, as a guard looks at it."""
+
+    @property
+    def method(self) -> str:
+        """GET or HEAD."""
+
+    @property
+    def path(self) -> str:
+        """The path, decoded, with that of the application."""
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a header, whose name is given in lower case; None without one."""
+
+    def key(self) -> str:
+        """Return its key; see `keys.of`."""
+
+    def environ(self) -> Environ:
+        """Return it as WSGI has it."""
+
+
 # May a request be answered before the app has seen it?
-Guard = Callable[[Environ], bool]
+Guard = Callable[[Request], bool]
 
 # Headers that ask for something else than the whole answer.
 CONDITIONS = (
@@ -40,8 +63,9 @@ class Layer:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             return self.app(environ, start_response)
         aside = "HTTP_RANGE" in environ
-        if not aside and self.may(environ):
-            answer, outcome = self.at_hand(environ)
+        asked = WsgiRequest(environ)
+        if not aside and self.may(asked):
+            answer, outcome = self.at_hand(asked)
             if answer is not None:
                 return send(answer, outcome, environ, start_response)
         return self._through(
@@ -50,26 +74,26 @@ class Layer:
             start_response,
         )
 
-    def may(self, environ: Environ) -> bool:
+    def may(self, asked: Request) -> bool:
         """Return whether a request may be answered before the app has seen it."""
-        return self.guard is not None and self.guard(environ)
+        return self.guard is not None and self.guard(asked)
 
-    def at_hand(self, environ: Environ) -> tuple[Answer | None, str]:
+    def at_hand(self, asked: Request) -> tuple[Answer | None, str]:
         """Return the answer that this process has, and whether it is a hit or stale."""
         tier = self.backend.tier
-        key = keys.of(environ)
+        key = asked.key()
         entry = tier.get(key)
         if entry is not None and (varies := variation(entry)) is not None:
             names, of_user = varies
             # Whom a request comes from is found out by the app.
-            entry = None if of_user else tier.get(keys.variant(key, environ, names))
+            entry = None if of_user else tier.get(keys.variant(key, asked.environ(), names))
         if entry is None or (answer := answer_of(entry)) is None:
             return None, ""
         outcome = entry.state()
         if outcome == "old":
             return None, ""
         if outcome == "stale":
-            self.backend.refresh(entry.label, entry, lambda: self._replay(environ))
+            self.backend.refresh(entry.label, entry, lambda: self._replay(asked.environ()))
         event = "hits" if outcome == "hit" else "stale"
         self.backend.numbers.count(entry.label, event, "process", entry.cost)
         return answer, outcome
@@ -123,6 +147,37 @@ class Layer:
         exchange = Exchange(self.backend, again, replay=self._replay, anew=True)
         parts = self._through(exchange, again, lambda *_: _nothing_written)
         _close(parts)
+
+
+class WsgiRequest:
+    """A Request of a WSGI server."""
+
+    def __init__(self, environ: Environ) -> None:
+        self._environ = environ
+
+    @property
+    def method(self) -> str:
+        """See Request."""
+        method: str = self._environ["REQUEST_METHOD"]
+        return method
+
+    @property
+    def path(self) -> str:
+        """See Request."""
+        raw: str = self._environ.get("SCRIPT_NAME", "") + self._environ.get("PATH_INFO", "")
+        return raw.encode("latin-1").decode(errors="replace")
+
+    def header(self, name: str) -> str | None:
+        """See Request."""
+        return self._environ.get(keys.variable(name))
+
+    def key(self) -> str:
+        """See Request."""
+        return keys.of(self._environ)
+
+    def environ(self) -> Environ:
+        """See Request."""
+        return self._environ
 
 
 def _finish(

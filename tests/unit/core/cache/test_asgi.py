@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 from a2wsgi.wsgi import build_environ
-from flask import Flask, request
+from flask import Flask
+from flask import request as flask_request
 
-from penstock.cache import Cache
-from penstock.cache.asgi import AsgiLayer, environ_of
+from penstock.cache import Cache, keys
+from penstock.cache.asgi import AsgiLayer, AsgiRequest
+from penstock.cache.layer import WsgiRequest
 
 ALLOWED = {"authorization": "Bearer right"}
 
@@ -48,22 +50,24 @@ def asgi() -> AsgiLayer:
     cache.init_app(
         app,
         {"CACHE_TYPE": "SimpleCache"},
-        guard=lambda environ: environ.get("HTTP_AUTHORIZATION") == "Bearer right",
+        guard=lambda asked: asked.header("authorization") == "Bearer right",
     )
     numbers: Iterator[int] = count(1)
 
     @app.before_request
     def _check() -> tuple[str, int] | None:
-        return None if request.headers.get("Authorization") == "Bearer right" else ("who?", 401)
+        return (
+            None if flask_request.headers.get("Authorization") == "Bearer right" else ("who?", 401)
+        )
 
     @app.get("/list")
     @cache.cached(timeout=60, vary=["Accept-Language"])
     def _list() -> str:
-        return f"{next(numbers)} {request.headers.get('Accept-Language', '')}"
+        return f"{next(numbers)} {flask_request.headers.get('Accept-Language', '')}"
 
     @app.post("/list")
     def _add() -> str:
-        return f"added {request.get_data(as_text=True)}"
+        return f"added {flask_request.get_data(as_text=True)}"
 
     return cache.asgi(app)
 
@@ -141,6 +145,18 @@ def test_a_range_and_another_method_go_to_the_app(asgi: AsgiLayer) -> None:
 )
 def test_the_request_is_what_the_threads_see_of_it(asked: dict[str, Any]) -> None:
     theirs = build_environ(asked, None)  # type: ignore[arg-type]
-    ours = environ_of(asked)
+    request = AsgiRequest(asked)
+    ours = request.environ()
     assert ours == {name: theirs[name] for name in ours}  # type: ignore[literal-required]
     assert {name for name in theirs if name.startswith("HTTP_")} <= set(ours)
+    assert request.key() == keys.of(theirs)
+    there = WsgiRequest(dict(theirs))
+    assert (request.method, request.path) == (there.method, there.path)
+    for name in ("host", "x-name", "content-type", "nothing"):
+        assert request.header(name) == there.header(name)
+
+
+def test_a_header_that_comes_twice_is_read_by_a_thread(asgi: AsgiLayer) -> None:
+    ask(asgi, scope())
+    twice = {**scope(), "headers": [*scope()["headers"], (b"authorization", b"Bearer right")]}
+    assert (ask(asgi, twice).status, AsgiRequest(twice).plain) == (401, False)

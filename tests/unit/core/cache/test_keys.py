@@ -1,6 +1,7 @@
 """Two requests have one key only where Flask could not tell them apart but by their order."""
 
 from typing import Any
+from urllib.parse import parse_qsl
 
 from flask import Flask, request
 from hypothesis import given, settings
@@ -50,13 +51,19 @@ def key(asked: tuple[Any, ...]) -> str:
 
 
 def meaning(asked: tuple[Any, ...]) -> Any:
-    """Return all that a view could tell two requests apart by, but for the order of names."""
+    """Return all that a view could tell two requests apart by, but for the order of names.
+
+    It also sees how a parameter was written, with an equals sign or without one for instance.
+    """
     scheme, host, script, path, query, headers, names, user = asked
     with app.request_context({**environ(asked), "SCRIPT_NAME": "", "PATH_INFO": "/"}):
         arguments = {name: tuple(values) for name, values in request.args.lists()}
-    pieces = sorted(piece for piece in query.split("&") if piece)
+    written: dict[str, list[str]] = {}
+    for piece in filter(None, query.split("&")):
+        [(name, _)] = parse_qsl(piece, keep_blank_values=True)
+        written.setdefault(name, []).append(piece)
     matter = {name: headers.get(f"HTTP_{name.upper()}") for name in names}
-    return scheme, host.lower(), script, path, arguments, pieces, matter, user
+    return scheme, host.lower(), script, path, arguments, written, matter, user
 
 
 @settings(max_examples=500, deadline=None)
@@ -74,6 +81,13 @@ def test_nor_do_two_that_differ_in_one_part_only(one: tuple[Any, ...], data: st.
     place = data.draw(st.integers(0, len(parts) - 1))
     other = (*one[:place], data.draw(parts[place]), *one[place + 1 :])
     assert (key(one) == key(other)) == (meaning(one) == meaning(other))
+
+
+def test_how_a_parameter_of_many_was_written_is_a_difference() -> None:
+    one: tuple[Any, ...] = ("http", "a.example", "", "", "a=&a", {}, (), None)
+    other: tuple[Any, ...] = ("http", "a.example", "", "", "a&a=", {}, (), None)
+    assert key(one) != key(other)
+    assert meaning(one) != meaning(other)
 
 
 def test_a_key_shows_its_path() -> None:
