@@ -82,7 +82,7 @@ if not lock or string.sub(lock, 1, #ARGV[1]) ~= ARGV[1] then return 0 end
 # Who has nothing of what was not there needs not be told of it.
 KEEP = f"""
 {HOLDS}
-local replaced = redis.call('EXISTS', KEYS[2]) == 1
+local replaced = redis.call('PTTL', KEYS[2]) ~= -2
 redis.call('DEL', KEYS[1])
 if ARGV[3] == '0' then
   redis.call('SET', KEYS[2], ARGV[2])
