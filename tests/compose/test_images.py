@@ -6,13 +6,13 @@ import re
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 import requests
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from PIL import Image
+from processes import until
 
 from compose.conftest import ROOT, Stack
 from penstock_dev import images
@@ -132,15 +132,15 @@ def wait_for_start(name: str) -> None:
     form = (
         "{{.State.Status}} {{.State.ExitCode}} {{if .State.Health}}{{.State.Health.Status}}{{end}}"
     )
-    deadline = monotonic() + 60
-    while True:
+
+    def started() -> bool:
         said = subprocess.check_output(["docker", "inspect", "--format", form, name], text=True)
         status, code, *health = said.split()
-        if health == ["healthy"] or (status, code) == ("exited", "0"):
-            return
-        assert status == "running", said
-        assert monotonic() < deadline, said
-        sleep(0.3)
+        ended_well = (status, code) == ("exited", "0")
+        assert status == "running" or ended_well, said
+        return health == ["healthy"] or ended_well
+
+    until(started, f"{name} has started")
 
 
 @pytest.mark.parametrize("service", SERVICES)

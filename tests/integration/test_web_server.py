@@ -33,18 +33,19 @@ def url(
 ) -> Iterator[str]:
     """The address of a web tier that serves."""
     url = f"http://{settings.web_bind}"
-
-    def alive() -> bool:
-        try:
-            return requests.get(f"{url}/livez", timeout=5).ok
-        except requests.ConnectionError:
-            return False
-
     log = tmp_path_factory.mktemp("web") / "web.log"
     with Running(*request.param, env=environment(settings), log=log) as server:
-        server.until(alive, "the web tier answers")
+        server.until(lambda: answers("GET", f"{url}/livez"), "the web tier answers")
         yield url
         assert server.end() == 0
+
+
+def answers(method: str, url: str) -> bool:
+    """Return whether a server is there and takes a request."""
+    try:
+        return requests.request(method, url, headers=SIGNED_IN, timeout=5).ok
+    except requests.ConnectionError:
+        return False
 
 
 def chunks(size: int) -> Iterator[bytes]:
@@ -116,16 +117,8 @@ def test_each_line_is_json_where_a_collector_reads_them(settings: Settings, tmp_
     web_bind = f"127.0.0.1:{free_port()}"
     env = environment(settings.model_copy(update={"web_bind": web_bind, "log_format": "json"}))
     with Running(*COMMAND, env=env, log=tmp_path / "web.log") as server:
-
-        def answered() -> bool:
-            try:
-                return requests.post(
-                    f"http://{web_bind}/api/cache/clear", headers=SIGNED_IN, timeout=5
-                ).ok
-            except requests.ConnectionError:
-                return False
-
-        server.until(answered, "the web tier answers")
+        url = f"http://{web_bind}/api/cache/clear"
+        server.until(lambda: answers("POST", url), "the web tier answers")
         assert server.end() == 0
     # What a start says of the settings is for whoever starts it.
     said = [line for line in server.said.splitlines() if not line.startswith("penstock: ")]

@@ -70,6 +70,8 @@ def _name(piece: str) -> str:
 ERRORS = "werkzeug.url_quote"
 
 
+# Clients make up names of headers; those that all send are few.
+@lru_cache(maxsize=256)
 def variable(name: str) -> str:
     """Return what WSGI calls a header."""
     return PLAIN.get(name.lower()) or f"HTTP_{name.upper().replace('-', '_')}"

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from a2wsgi.wsgi import build_environ
-from flask import Flask
-from flask import request as flask_request
+from flask import Flask, request
 
 from penstock.cache import Cache, keys
 from penstock.cache.asgi import AsgiLayer, AsgiRequest
@@ -56,18 +55,16 @@ def asgi() -> AsgiLayer:
 
     @app.before_request
     def _check() -> tuple[str, int] | None:
-        return (
-            None if flask_request.headers.get("Authorization") == "Bearer right" else ("who?", 401)
-        )
+        return None if request.headers.get("Authorization") == "Bearer right" else ("who?", 401)
 
     @app.get("/list")
     @cache.cached(timeout=60, vary=["Accept-Language"])
     def _list() -> str:
-        return f"{next(numbers)} {flask_request.headers.get('Accept-Language', '')}"
+        return f"{next(numbers)} {request.headers.get('Accept-Language', '')}"
 
     @app.post("/list")
     def _add() -> str:
-        return f"added {flask_request.get_data(as_text=True)}"
+        return f"added {request.get_data(as_text=True)}"
 
     return cache.asgi(app)
 
@@ -145,15 +142,15 @@ def test_a_range_and_another_method_go_to_the_app(asgi: AsgiLayer) -> None:
 )
 def test_the_request_is_what_the_threads_see_of_it(asked: dict[str, Any]) -> None:
     theirs = build_environ(asked, None)  # type: ignore[arg-type]
-    request = AsgiRequest(asked)
-    ours = request.environ()
+    here = AsgiRequest(asked)
+    ours = here.environ()
     assert ours == {name: theirs[name] for name in ours}  # type: ignore[literal-required]
     assert {name for name in theirs if name.startswith("HTTP_")} <= set(ours)
-    assert request.key() == keys.of(theirs)
+    assert here.key() == keys.of(theirs)
     there = WsgiRequest(dict(theirs))
-    assert (request.method, request.path) == (there.method, there.path)
+    assert (here.method, here.path) == (there.method, there.path)
     for name in ("host", "x-name", "content-type", "nothing"):
-        assert request.header(name) == there.header(name)
+        assert here.header(name) == there.header(name)
 
 
 def test_a_header_that_comes_twice_is_read_by_a_thread(asgi: AsgiLayer) -> None:
