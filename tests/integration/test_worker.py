@@ -287,6 +287,14 @@ def test_a_worker_with_nothing_to_do_ends_though_celery_waits_for_something(
         assert "has not ended by itself" in worker.said
 
 
+def test_so_does_one_that_is_told_to_stop_while_it_starts(
+    settings: Settings, tmp_path: Path
+) -> None:
+    with Worker(tmp_path, settings, "report", app="integration.hurried_tasks") as worker:
+        assert worker.process.wait(IDLE + 30) == 0
+        assert "has not ended by itself" in worker.said
+
+
 # The beginning of a worker
 
 

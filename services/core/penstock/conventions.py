@@ -48,9 +48,11 @@ def apply(app: Celery, settings: Settings) -> None:
                 if not isinstance(task, JobTask):
                     # One with a base class of its own: it has no records, but loses nothing.
                     task.Request = JobTask.Request
+            # Not when it is ready: it may be told to stop while it starts.
+            drains.append(Drain(instance, settings.grace or app.conf.get("penstock_grace", GRACE)))
 
-    keepers: list[Housekeeper] = []
     drains: list[Drain] = []
+    keepers: list[Housekeeper] = []
 
     def begin(queues: Collection[str] = ()) -> None:
         if not keepers:
@@ -68,9 +70,6 @@ def apply(app: Celery, settings: Settings) -> None:
     @signals.worker_ready.connect(weak=False)
     def _worker_begins(sender: Any, **_: Any) -> None:
         if sender.app is app:
-            drains.append(
-                Drain(sender.controller, settings.grace or app.conf.get("penstock_grace", GRACE))
-            )
             begin(app.amqp.queues.consume_from)
 
     @signals.worker_shutting_down.connect(weak=False)
