@@ -170,6 +170,26 @@ def unused(service: str) -> set[str]:
     return {line for line in lines if line and not line.startswith("#")}
 
 
+@pytest.mark.parametrize("service", ["web", "report"])
+def test_postgresql_is_reached_through_debians_libpq_which_gets_debians_corrections(
+    stack: Stack, service: str
+) -> None:
+    script = """
+import psycopg
+print(psycopg.pq.__impl__)
+mapped = {line.split()[-1] for line in open("/proc/self/maps")}
+print(*(path for path in mapped if "libpq" in path or "libssl" in path))
+"""
+    image = images.name(service, "test")
+    said = subprocess.check_output(
+        ["docker", "run", "--rm", "--network", "none", image, "python", "-c", script], text=True
+    )
+    implementation, *libraries = said.split()
+    assert implementation == "c"
+    assert len(libraries) == 2
+    assert all(path.startswith("/usr/lib/") for path in libraries)
+
+
 @pytest.mark.parametrize("service", sorted({*SERVICES} - {"web"}))
 def test_the_command_of_celery_works_beside_a_worker(stack: Stack, service: str) -> None:
     image = images.name(service, "test")
