@@ -190,6 +190,12 @@ print(*(path for path in mapped if "libpq" in path or "libssl" in path))
     assert all(path.startswith("/usr/lib/") for path in libraries)
 
 
+def test_web_says_where_the_schema_is_migrated(stack: Stack) -> None:
+    done = stack.compose("exec", "-T", "web", "penstock", "db", "migrate")
+    assert done.returncode == 2
+    assert done.stderr.startswith("penstock: Alembic is not installed here")
+
+
 @pytest.mark.parametrize("service", sorted({*SERVICES} - {"web"}))
 def test_the_command_of_celery_works_beside_a_worker(stack: Stack, service: str) -> None:
     image = images.name(service, "test")

@@ -160,8 +160,10 @@ def test_every_queue_has_a_worker_and_a_user_in_redis() -> None:
 
 
 def test_images_are_those_that_are_built() -> None:
-    for name in OURS:
-        image = _container(rendered("minimal"), name)["image"]
+    parts = {name: _container(rendered("minimal"), name) for name in OURS}
+    parts["migrate"] = main_container(pod_of(rendered("minimal").one("Job", "migrate")))
+    for name, container in parts.items():
+        image = container["image"]
         built = COMPOSE[name]["image"].replace("${PENSTOCK_VERSION:-", "").rstrip("}")
         assert image == built
     for role in ("broker", "results", "cache"):

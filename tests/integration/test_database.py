@@ -8,10 +8,12 @@ from threading import Thread
 from time import monotonic, sleep
 
 import pytest
+from alembic.script import ScriptDirectory
 from sqlalchemy import func, inspect, select, text
 
 from penstock.database import Article, Base, Database, Order, User
-from penstock.database.migrate import State, downgrade, state, upgrade, wait
+from penstock.database.migrate import downgrade, upgrade
+from penstock.database.schema import MIGRATIONS, State, revisions, state, wait
 from penstock.database.seed import Seeded, seed
 
 
@@ -41,6 +43,12 @@ def test_a_second_migration_changes_nothing_and_a_downgrade_takes_all_back(
     downgrade(database, "base")
 
     assert set(inspect(database.engine).get_table_names()) == {"alembic_version"}
+
+
+def test_a_migration_has_the_number_of_its_file_for_its_revision() -> None:
+    """By that the schema's state is known without Alembic."""
+    history = ScriptDirectory(str(MIGRATIONS)).walk_revisions()
+    assert revisions() == [script.revision for script in history][::-1]
 
 
 def _revision(database: Database, name: str) -> None:

@@ -63,9 +63,14 @@ def db() -> None:
 def migrate() -> None:
     """Bring the schema to the newest version."""
     from penstock.database import Database
-    from penstock.database.migrate import state, upgrade
+    from penstock.database.schema import state
     from penstock.reach import require_database
-    from penstock.settings import get_settings, without_password
+    from penstock.settings import get_settings, stop, without_password
+
+    try:
+        from penstock.database.migrate import upgrade
+    except ModuleNotFoundError:
+        stop("Alembic is not installed here; `docker compose run --rm migrate` has it")
 
     settings = get_settings()
     require_database(settings)
@@ -86,7 +91,7 @@ def wait_for_schema() -> None:
     It is waited for PENSTOCK_WAIT seconds; exit code 2 after that.
     """
     from penstock.database import Database
-    from penstock.database.migrate import wait
+    from penstock.database.schema import wait
     from penstock.settings import get_settings, stop, without_password
 
     settings = get_settings()

@@ -27,8 +27,8 @@ OBSERVABILITY = compose_files.read("compose.observability.yaml")["services"]
 # In containers a catcher with a web page takes this one's place.
 EMBEDDED_ONLY = {"mail"}
 # What is built here from services/, as opposed to what comes as an image.
-OURS = {name: service for name, service in BASE.items() if "build" in service}
 ONE_SHOT = {"migrate", "seed"}
+OURS = {name: it for name, it in BASE.items() if "build" in it and name not in ONE_SHOT}
 # Read by the payment provider and by Caddy.
 NOT_SETTINGS = ("PENSTOCK_PROVIDER_", "PENSTOCK_DOMAIN")
 # What the overlays add.
@@ -49,6 +49,15 @@ def test_the_doctor_knows_each_port_that_is_published(path: Path) -> None:
     known = {"compose.yaml": doctor.WEB_PORT, **doctor.PORTS}.get(path.name, {})
     published = re.findall(r"\$\{(PENSTOCK_\w+_PORT):-(\d+)}", path.read_text())
     assert {name: int(port) for name, port in published} == known
+
+
+@pytest.mark.parametrize("services", [BASE, DEV, DEBUG], ids=["production", "dev", "debug"])
+def test_the_schema_is_migrated_by_the_image_of_report_which_is_built_one_way(
+    services: dict[str, Any],
+) -> None:
+    migrate, report = services["migrate"], services["report"]
+    assert migrate["build"] == report["build"]
+    assert migrate.get("image") == report.get("image")
 
 
 def test_containers_and_the_procfile_run_the_same_commands() -> None:
@@ -188,10 +197,10 @@ def test_live_reload_brings_sources_to_where_they_are_imported_from(name: str) -
 
 
 def test_web_and_every_worker_can_be_debugged_and_each_has_a_port_of_its_own() -> None:
-    assert list(DEBUG) == ["web", *(queue.name for queue in QUEUES)]
-    ports = [port for service in DEBUG.values() for port in service["ports"]]
-    defaults = [re.sub(r"\$\{\w+:-(\d+)}", r"\1", port) for port in ports]
-    assert defaults == [f"127.0.0.1:{5678 + place}:5678" for place in range(len(DEBUG))]
+    debugged = {name: it["ports"] for name, it in DEBUG.items() if name not in ONE_SHOT}
+    assert list(debugged) == ["web", *(queue.name for queue in QUEUES)]
+    defaults = [re.sub(r"\$\{\w+:-(\d+)}", r"\1", port) for [port] in debugged.values()]
+    assert defaults == [f"127.0.0.1:{5678 + place}:5678" for place in range(len(debugged))]
 
 
 def test_a_debugger_is_in_an_image_only_where_the_overlay_for_it_asks() -> None:
