@@ -4,6 +4,7 @@ import io
 import json
 import re
 import subprocess
+from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 
@@ -166,8 +167,28 @@ print(json.dumps([it.name for it in asked if not it.marker or it.marker.evaluate
 def unused(service: str) -> set[str]:
     """Return what requirements/lock leaves out for a service though something asks for it."""
     files = ["unused.txt", *(["unused-web.txt"] if service == "web" else [])]
-    lines = [line for it in files for line in (ROOT / "requirements" / it).read_text().split("\n")]
-    return {line for line in lines if line and not line.startswith("#")}
+    return {line for it in files for line in lines(it)}
+
+
+def lines(name: str) -> list[str]:
+    """Return what a file in requirements/ lists."""
+    text = (ROOT / "requirements" / name).read_text()
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_has_no_file_that_is_named_as_unused_nor_what_c_is_made_from(
+    stack: Stack, service: str
+) -> None:
+    image = images.name(service, "test")
+    command = ["docker", "run", "--rm", "--network", "none", image, "find", "/app/.venv"]
+    found = [
+        path.partition("/site-packages/")[2]
+        for path in subprocess.check_output(command, text=True).splitlines()
+    ]
+    assert "celery/app/base.py" in found
+    patterns = [*lines("unused-files.txt"), "*.c", "*.pyx", "*.pyi"]
+    assert [name for name in found if any(fnmatchcase(name, it) for it in patterns)] == []
 
 
 @pytest.mark.parametrize("service", ["web", "report"])
