@@ -4,7 +4,7 @@ The operator's key may do everything that the API key may, and what only an oper
 """
 
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from hashlib import blake2s
 from hmac import compare_digest
 from typing import ParamSpec
@@ -84,6 +84,9 @@ def _digest(key: str) -> bytes:
     return blake2s(key.encode(errors="surrogateescape")).digest()
 
 
+# Who asks asks again. A header is found by its hash alone, so the time does not tell how much of a
+# wrong key is right.
+@lru_cache(maxsize=64)
 def _given(authorization: str) -> tuple[bytes, bool]:
     scheme, _, key = authorization.partition(" ")
     return _digest(key.strip()), scheme.lower() == "bearer"

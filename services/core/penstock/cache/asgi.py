@@ -88,10 +88,13 @@ class AsgiRequest:
     def key(self) -> str:
         """See Request; that of `environ`, which is not made for it."""
         scope = self._scope
-        script, path = _script_and_path(scope)
-        host = self.header("host") or ":".join(_server(scope))
-        query = scope["query_string"].decode("latin-1")
-        return keys.address(scope.get("scheme", "http"), host, script, path, query)
+        return _key(
+            scope.get("scheme", "http"),
+            self._headers.get(b"host") or ":".join(_server(scope)).encode(),
+            scope.get("root_path", ""),
+            scope["path"],
+            scope["query_string"],
+        )
 
     def environ(self) -> Environ:
         """See Request.
@@ -99,7 +102,7 @@ class AsgiRequest:
         It must be what a2wsgi makes of the same scope, or a kept answer would not be found again.
         """
         scope = self._scope
-        script, path = _script_and_path(scope)
+        script, path = _script_and_path(scope.get("root_path", ""), scope["path"])
         name, port = _server(scope)
         environ: Environ = {
             "REQUEST_METHOD": scope["method"],
@@ -124,11 +127,15 @@ def _marks(age: int, outcome: str) -> list[tuple[bytes, bytes]]:
     return [(b"age", b"%d" % age), (b"x-cache", outcome.encode())]
 
 
-def _script_and_path(scope: Scope) -> tuple[str, str]:
-    path = scope["path"]
-    if root := scope.get("root_path", ""):
-        return _wsgi(root), _wsgi(path.removeprefix(root))
-    return "", _wsgi(path)
+# What was asked lately is asked again: its parts are not decoded once more.
+@lru_cache(maxsize=4096)
+def _key(scheme: str, host: bytes, root: str, path: str, query: bytes) -> str:
+    script, path = _script_and_path(root, path)
+    return keys.address(scheme, host.decode("latin-1"), script, path, query.decode("latin-1"))
+
+
+def _script_and_path(root: str, path: str) -> tuple[str, str]:
+    return _wsgi(root), _wsgi(path.removeprefix(root))
 
 
 def _server(scope: Scope) -> tuple[str, str]:

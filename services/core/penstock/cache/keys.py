@@ -31,7 +31,7 @@ def of(environ: Mapping[str, Any]) -> str:
     )
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=4096)
 def address(scheme: str, host: str, script: str, path: str, query: str) -> str:
     """Return the key of an address, as WSGI has its parts.
 

@@ -1,6 +1,6 @@
 """How often the cache was asked and what came of it, by view and tier."""
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 # Between the parts of a field's name; no view is called so.
 JOINT = "\t"
 EVENTS = ("hits", "misses", "stale", "waits", "computations", "bypassed")
+# How many events may wait to be added up.
+BATCH = 1_000
 
 
 class Numbers:
@@ -16,17 +18,20 @@ class Numbers:
     def __init__(self) -> None:
         self._lock = Lock()
         self._rows = _no_rows()
+        # Those that are not added up yet: to note one takes no lock, which a hit would feel.
+        self._events: deque[tuple[str, str, str, float]] = deque()
 
     def count(self, label: str, event: str, tier: str = "", saved: float = 0.0) -> None:
         """Count an event of a view, and the seconds of computation that it saved."""
-        with self._lock:
-            row = self._rows[label, event, tier]
-            row[0] += 1
-            row[1] += saved
+        self._events.append((label, event, tier, saved))
+        if len(self._events) >= BATCH:
+            with self._lock:
+                self._add_up()
 
     def take(self) -> dict[str, float]:
         """Return what was counted since the last call, by field, and begin anew."""
         with self._lock:
+            self._add_up()
             rows, self._rows = self._rows, _no_rows()
         fields: dict[str, float] = {}
         for (label, event, tier), (times, saved) in rows.items():
@@ -36,6 +41,13 @@ class Numbers:
                 name = JOINT.join((label, "saved", ""))
                 fields[name] = fields.get(name, 0.0) + saved
         return fields
+
+    def _add_up(self) -> None:
+        while self._events:
+            label, event, tier, saved = self._events.popleft()
+            row = self._rows[label, event, tier]
+            row[0] += 1
+            row[1] += saved
 
     def give_back(self, fields: Mapping[str, float]) -> None:
         """Count again what was taken and could not be handed on."""
