@@ -14,6 +14,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from PIL import Image
 from processes import until
+from requirement_files import lines
 
 from compose.conftest import ROOT, Stack
 from penstock_dev import images
@@ -168,12 +169,6 @@ def unused(service: str) -> set[str]:
     """Return what requirements/lock leaves out for a service though something asks for it."""
     files = ["unused.txt", *(["unused-web.txt"] if service == "web" else [])]
     return {line for it in files for line in lines(it)}
-
-
-def lines(name: str) -> list[str]:
-    """Return what a file in requirements/ lists."""
-    text = (ROOT / "requirements" / name).read_text()
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
 @pytest.mark.parametrize("service", SERVICES)

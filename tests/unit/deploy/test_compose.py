@@ -26,8 +26,8 @@ S3 = compose_files.read("compose.s3.yaml")["services"]
 OBSERVABILITY = compose_files.read("compose.observability.yaml")["services"]
 # In containers a catcher with a web page takes this one's place.
 EMBEDDED_ONLY = {"mail"}
-# What is built here from services/, as opposed to what comes as an image.
 ONE_SHOT = {"migrate", "seed"}
+# What is built here from services/, as opposed to what comes as an image.
 OURS = {name: it for name, it in BASE.items() if "build" in it and name not in ONE_SHOT}
 # Read by the payment provider and by Caddy.
 NOT_SETTINGS = ("PENSTOCK_PROVIDER_", "PENSTOCK_DOMAIN")

@@ -5,14 +5,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from requirement_files import lines
 
-ROOT = Path(__file__).parents[3]
 PACKAGES = Path(psycopg.__file__).parents[1]
-PATTERNS = [
-    line
-    for line in (ROOT / "requirements" / "unused-files.txt").read_text().splitlines()
-    if line and not line.startswith("#")
-]
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +15,6 @@ def names() -> list[str]:
     return [it.relative_to(PACKAGES).as_posix() for it in PACKAGES.rglob("*")]
 
 
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", lines("unused-files.txt"))
 def test_what_no_image_needs_is_still_among_the_packages(names: list[str], pattern: str) -> None:
     assert any(fnmatchcase(name, pattern) for name in names)
