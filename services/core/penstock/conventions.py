@@ -40,6 +40,8 @@ def apply(app: Celery, settings: Settings) -> None:
     app.on_after_configure.connect(configure, weak=False)
     configure()
 
+    drains: list[Drain] = []
+
     @signals.celeryd_after_setup.connect(weak=False)
     def _prepare_worker(instance: Any, **_: Any) -> None:
         if instance.app is app:
@@ -51,7 +53,6 @@ def apply(app: Celery, settings: Settings) -> None:
             # Not when it is ready: it may be told to stop while it starts.
             drains.append(Drain(instance, settings.grace or app.conf.get("penstock_grace", GRACE)))
 
-    drains: list[Drain] = []
     keepers: list[Housekeeper] = []
 
     def begin(queues: Collection[str] = ()) -> None:
